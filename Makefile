@@ -1,0 +1,87 @@
+# shapesweep. `make` lists the targets. ARGS goes through, e.g. make search ARGS="--trials 64".
+
+# Tried in this order; the first that is 3.11 or newer makes .venv.
+PYTHON ?= python3 python3.13 python3.12 python3.11
+
+VENV := .venv
+PY := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+UV_VERSION := 0.13.8
+INSTALLED := $(VENV)/.installed
+# graphene 3.4.3 (of mlflow) needs python-dateutil < 3. Left alone, the resolver takes dateutil 4 for
+# pandas and falls back to an old graphene that states no bound.
+COMPILE := echo "python-dateutil<3" | $(UV) pip compile --quiet --universal --generate-hashes \
+  --no-header --no-emit-index-url --no-emit-find-links --constraint - $(ARGS) pyproject.toml
+
+# What the slow tests need beside Python, each as command:package (Debian's name for it).
+SYSTEM := chromium:chromium
+
+.DEFAULT_GOAL := help
+.PHONY: help search setup test test-slow lint types system lock hooks
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+search: setup ## find the best reward shape and hyperparameters, laptop size (ARGS)
+	@$(PY) sweeps/reward_search.py $(ARGS)
+
+setup: $(INSTALLED) ## make .venv with the locked packages; the other targets do it themselves
+
+test: setup ## the fast tests, on the CPU (ARGS)
+	@JAX_PLATFORMS=cpu $(PY) -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup system ## the tests with real processes and a browser (ARGS)
+	@JAX_PLATFORMS=cpu $(PY) -m pytest -m slow $(ARGS)
+
+lint: setup ## ruff: rules and formatting
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+types: setup ## mypy
+	@$(PY) -m mypy
+
+system: ## what the slow tests need beside Python (installs it as root on Debian, else says what is missing)
+	@missing=; packages=; \
+	for pair in $(SYSTEM); do \
+	  command -v "$${pair%%:*}" >/dev/null 2>&1 && continue; \
+	  missing="$$missing $${pair%%:*}"; packages="$$packages $${pair#*:}"; \
+	done; \
+	if [ -z "$$missing" ]; then \
+	  echo "system: nothing is missing"; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	  echo "system: installing$$packages with apt-get (once, about a minute) ..."; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$packages >/dev/null; \
+	else \
+	  echo "system: not on the PATH:$$missing. Install them (Debian's names:$$packages), or run" \
+	    "'make system' as root on a machine with apt-get." >&2; \
+	  exit 1; \
+	fi
+
+lock: | $(UV) ## resolve both requirements files anew (ARGS=--upgrade for newer versions)
+	@$(COMPILE) --extra dev -o requirements.lock
+	@$(COMPILE) --extra cuda12 -o requirements-cuda12.lock
+
+hooks: setup ## check every commit with the locked ruff and mypy
+	@$(VENV)/bin/pre-commit install
+
+$(INSTALLED): requirements.lock pyproject.toml | $(UV)
+	@echo "Installing the locked packages into $(VENV) (once, about 10 to 60 s) ..."
+	@$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements.lock || { \
+	  echo "uv could not; trying pip, which reads this machine's pip settings ..."; \
+	  $(PY) -m pip install -qq --require-hashes -r requirements.lock; }
+	@$(UV) pip install --quiet --python $(PY) --no-deps -e . || \
+	  $(PY) -m pip install -qq --no-deps -e .
+	@touch $@
+
+$(UV):
+	@for python in $(PYTHON); do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  echo "Making $(VENV) with $$("$$python" --version) ..."; \
+	  "$$python" -m venv $(VENV) && \
+	    $(PY) -m pip install -qq --disable-pip-version-check "uv==$(UV_VERSION)"; \
+	  exit; \
+	done; \
+	echo "shapesweep needs Python 3.11 or newer, and found none among: $(PYTHON)" \
+	  "(python3 is $$(python3 --version 2>&1 | head -n 1)). Name one: make PYTHON=/path/to/python3.12" >&2; \
+	exit 1

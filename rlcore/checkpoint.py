@@ -1,0 +1,118 @@
+"""Train states as files: no pickle, versioned, written beside and then renamed."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+from safetensors import safe_open
+
+from rlcore.ppo.train import TrainState
+from rlcore.types import PyTree
+
+FORMAT = "shapesweep-train-state"
+SCHEMA_VERSION = 1
+
+
+def save_checkpoint(path: Path, state: TrainState, metadata: dict[str, Any]) -> None:
+    """Writes a train state and JSON-serialisable ``metadata`` to one safetensors file.
+
+    The file appears under its name only when it is whole.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    arrays = {
+        name: np.ascontiguousarray(_plain(leaf)) for name, leaf in _named_leaves(state).items()
+    }
+    header = {
+        "format": FORMAT,
+        "schema_version": str(SCHEMA_VERSION),
+        "metadata": json.dumps(metadata),
+    }
+    write_atomically(path, save(arrays, metadata=header))
+
+
+def load_checkpoint(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    """Returns the state saved at ``path`` and its metadata.
+
+    Args:
+        path: a file written by ``save_checkpoint``.
+        template: a state, or its ``jax.eval_shape``, of the same static config.
+
+    Raises:
+        ValueError: the file is damaged, not a checkpoint, or of another config or version.
+        FileNotFoundError: there is no such file.
+    """
+    metadata = read_metadata(path)
+    arrays = load_file(path)
+    names = _named_leaves(template)
+    if set(arrays) != set(names):
+        raise ValueError(f"{path} holds another kind of trainer state; use the config it came with")
+    leaves = []
+    for name, expected in names.items():
+        array = arrays[name]
+        is_key = jnp.issubdtype(expected.dtype, jax.dtypes.prng_key)
+        leaf = jax.random.wrap_key_data(jnp.asarray(array)) if is_key else jnp.asarray(array)
+        if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
+            raise ValueError(
+                f"{path}: {name} is {leaf.dtype}{list(leaf.shape)}, but the config asks for"
+                f" {expected.dtype}{list(expected.shape)}; use the config it came with"
+            )
+        leaves.append(leaf)
+    return jax.tree.unflatten(jax.tree.structure(template), leaves), metadata
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Returns the metadata of a checkpoint without reading its arrays.
+
+    Raises:
+        ValueError: the file is damaged or not a checkpoint of this version.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+        if header.get("format") != FORMAT:
+            raise ValueError(f"{path} is not a checkpoint of this project")
+        if header.get("schema_version") != str(SCHEMA_VERSION):
+            raise ValueError(
+                f"{path} has checkpoint version {header.get('schema_version')}, but this code"
+                f" reads version {SCHEMA_VERSION}"
+            )
+        return dict(json.loads(header["metadata"]))
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); use the checkpoint before it") from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes ``content`` beside ``path``, then renames: no reader sees half a file.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _named_leaves(tree: PyTree) -> dict[str, Any]:
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
+
+
+def _plain(leaf: jax.Array) -> np.ndarray:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return np.asarray(jax.random.key_data(leaf))
+    return np.asarray(leaf)

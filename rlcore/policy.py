@@ -1,0 +1,127 @@
+"""A trained policy as plain arrays.  Needs NumPy alone, so an export carries this very file.
+
+    policy = Policy.load("policy.safetensors")
+    action = policy(observation)          # [..., O] -> [..., A]
+"""
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+FORMAT = "shapesweep-policy"
+_ACTIVATIONS = {
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0.0),
+    "swish": lambda x: x / (1.0 + np.exp(-x)),
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A deterministic policy: dense layers with one activation between them.
+
+    Attributes:
+        kernels: weight matrices [inputs, outputs], first layer first.
+        biases: one vector a layer.
+        activation: ``tanh``, ``relu`` or ``swish``.
+        task: name of the task it was trained on.
+        action_limit: actions are clipped to [-action_limit, action_limit].
+    """
+
+    kernels: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+    activation: str
+    task: str
+    action_limit: float = 1.0
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Returns the actions [..., A] for observations [..., O].
+
+        Raises:
+            ValueError: the observations have another width than the policy was trained on.
+        """
+        x = np.asarray(observation, dtype=self.kernels[0].dtype)
+        if x.ndim == 0 or x.shape[-1] != self.kernels[0].shape[0]:
+            raise ValueError(
+                f"observation has shape {x.shape}, but its last axis must be"
+                f" {self.kernels[0].shape[0]} wide"
+            )
+        for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
+            x = _ACTIVATIONS[self.activation](x @ kernel + bias)
+        return np.clip(x @ self.kernels[-1] + self.biases[-1], -self.action_limit, self.action_limit)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the policy as a safetensors file, beside first and then renamed."""
+        arrays: dict[str, np.ndarray] = {}
+        for i, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
+            arrays |= {f"layer{i}.kernel": kernel, f"layer{i}.bias": bias}
+        metadata = {
+            "format": FORMAT,
+            "activation": self.activation,
+            "task": self.task,
+            "action_limit": str(self.action_limit),
+        }
+        beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
+        try:
+            beside.write_bytes(_encode(arrays, metadata))
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Policy":
+        """Returns the policy saved at ``path``.
+
+        Raises:
+            ValueError: the file is damaged or not a policy.
+            FileNotFoundError: there is no such file.
+        """
+        content = Path(path).read_bytes()
+        try:
+            arrays, metadata = _decode(content)
+            if metadata["format"] != FORMAT or metadata["activation"] not in _ACTIVATIONS:
+                raise ValueError("not a policy")
+            layers = range(len(arrays) // 2)
+            return cls(
+                kernels=tuple(arrays[f"layer{i}.kernel"] for i in layers),
+                biases=tuple(arrays[f"layer{i}.bias"] for i in layers),
+                activation=metadata["activation"],
+                task=metadata["task"],
+                action_limit=float(metadata["action_limit"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
+            raise ValueError(f"{path} is damaged or not a policy; export it again") from error
+
+
+def _encode(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """Returns a safetensors file: header length, JSON header, then the arrays' bytes."""
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    body, offset = [], 0
+    for name, array in arrays.items():
+        data = np.ascontiguousarray(array, dtype="<f4").tobytes()
+        end = offset + len(data)
+        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [offset, end]}
+        body.append(data)
+        offset = end
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + b"".join(body)
+
+
+def _decode(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Returns the arrays and metadata of a safetensors file of float32 arrays."""
+    (length,) = struct.unpack_from("<Q", content)
+    header = json.loads(content[8 : 8 + length])
+    metadata = header.pop("__metadata__")
+    body = content[8 + length :]
+    arrays = {}
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]
+        if entry["dtype"] != "F32" or not 0 <= start <= end <= len(body):
+            raise ValueError("damaged header")
+        arrays[name] = np.frombuffer(body[start:end], "<f4").reshape(entry["shape"])
+    return arrays, metadata

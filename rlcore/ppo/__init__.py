@@ -1,0 +1,1 @@
+"""Proximal policy optimisation, compiled a segment at a time."""

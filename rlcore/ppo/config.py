@@ -1,0 +1,139 @@
+"""What configures PPO: a static part (one compile per distinct value) and a traced part."""
+
+from dataclasses import dataclass, fields
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+
+ACTIVATIONS = ("tanh", "relu", "swish")
+OPTIMIZERS = ("adam", "adamw")
+SHUFFLES = ("envs", "samples")
+ADVANTAGE_NORMALIZATIONS = ("batch", "minibatch", "none")
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Static config: whatever a shape, a loop length or a Python branch reads.
+
+    Attributes:
+        num_envs: environments stepped side by side, per seed.
+        rollout_length: decisions per environment and update.
+        num_minibatches: gradient steps per epoch.
+        epochs: passes over each rollout.
+        hidden_sizes: widths of the hidden layers, of actor and critic alike.
+        activation: one of ``ACTIVATIONS``.
+        optimizer: one of ``OPTIMIZERS``.
+        shuffle: minibatches of whole environments (``envs``, faster) or of single samples.
+        advantage_normalization: over the rollout, each minibatch, or not at all.
+        normalize_reward: divide rewards by the running deviation of their discounted sum.
+        clip_value: clip the value loss as well as the policy's.
+        updates_per_segment: PPO updates in one compiled segment.
+        seeds_per_trial: seeds trained side by side.
+        evaluation_episodes: episodes behind each score.
+    """
+
+    num_envs: int = 64
+    rollout_length: int = 64
+    num_minibatches: int = 8
+    epochs: int = 4
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    activation: str = "tanh"
+    optimizer: str = "adam"
+    shuffle: str = "samples"
+    advantage_normalization: str = "batch"
+    normalize_reward: bool = True
+    clip_value: bool = False
+    updates_per_segment: int = 8
+    seeds_per_trial: int = 2
+    evaluation_episodes: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuses what no program could be compiled from.
+
+        Raises:
+            ValueError: one plain line, what was given and what is allowed.
+        """
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}, but must be a whole number of at least 1")
+        if not self.hidden_sizes or any(not isinstance(n, int) or n < 1 for n in self.hidden_sizes):
+            raise ValueError(f"hidden_sizes is {self.hidden_sizes}; allowed: one or more widths >= 1")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} is '{getattr(self, name)}'; allowed: {', '.join(allowed)}"
+                )
+        shuffled = "num_envs" if self.shuffle == "envs" else "num_envs x rollout_length"
+        total = self.num_envs * (1 if self.shuffle == "envs" else self.rollout_length)
+        if total % self.num_minibatches:
+            nearest = _nearest_divisors(total, self.num_minibatches)
+            raise ValueError(
+                f"num_minibatches is {self.num_minibatches}, but must divide {shuffled} = {total};"
+                f" the nearest are {nearest}"
+            )
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps per seed in one update."""
+        return self.num_envs * self.rollout_length
+
+    @property
+    def steps_per_segment(self) -> int:
+        """Environment steps per seed in one segment."""
+        return self.steps_per_update * self.updates_per_segment
+
+
+_COUNTS = (
+    "num_envs",
+    "rollout_length",
+    "num_minibatches",
+    "epochs",
+    "updates_per_segment",
+    "seeds_per_trial",
+    "evaluation_episodes",
+)
+_CHOICES = {
+    "activation": ACTIVATIONS,
+    "optimizer": OPTIMIZERS,
+    "shuffle": SHUFFLES,
+    "advantage_normalization": ADVANTAGE_NORMALIZATIONS,
+}
+
+
+def _nearest_divisors(total: int, wanted: int) -> str:
+    divisors = [n for n in range(1, total + 1) if total % n == 0]
+    below = max(n for n in divisors if n < wanted) if wanted > 1 else 1
+    above = min((n for n in divisors if n > wanted), default=total)
+    return f"{below} and {above}"
+
+
+@struct.dataclass
+class Hyperparameters:
+    """Traced scalars: they change arithmetic, never the program.
+
+    ``learning_rate`` falls linearly to ``learning_rate_end`` over ``budget`` environment steps.
+    """
+
+    learning_rate: Float[Array, ""] = 1e-3
+    learning_rate_end: Float[Array, ""] = 0.0
+    gamma: Float[Array, ""] = 0.99
+    gae_lambda: Float[Array, ""] = 0.95
+    clip_range: Float[Array, ""] = 0.2
+    entropy_coef: Float[Array, ""] = 0.0
+    value_coef: Float[Array, ""] = 0.5
+    max_grad_norm: Float[Array, ""] = 0.5
+    init_log_std: Float[Array, ""] = -0.5
+    adam_eps: Float[Array, ""] = 1e-5
+    weight_decay: Float[Array, ""] = 0.0
+    budget: Float[Array, ""] = 500_000.0
+
+    def as_arrays(self) -> "Hyperparameters":
+        """Returns the same numbers as arrays of the working precision: one trace for all."""
+        return jax.tree.map(lambda value: jnp.asarray(value, dtype=float), self)
+
+
+HYPERPARAMETERS = tuple(field.name for field in fields(Hyperparameters))
+STATIC = tuple(field.name for field in fields(PPOConfig))

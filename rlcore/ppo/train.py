@@ -1,0 +1,278 @@
+"""The trainer: a state of arrays, and one jitted segment that advances it."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int, Key
+
+from rlcore.evaluate import Episodes, Score, evaluate
+from rlcore.ppo import losses, networks
+from rlcore.ppo.config import Hyperparameters, PPOConfig
+from rlcore.ppo.gae import generalized_advantages
+from rlcore.ppo.rollout import EpisodeState, begin_episodes, collect, follow_returns
+from rlcore.ppo.update import Samples, UpdateMetrics, make_optimizer, optimize
+from rlcore.rewards import TERMS, RewardParams, shaped_reward
+from rlcore.types import PyTree, named_key
+
+
+@struct.dataclass
+class RunningVariance:
+    """Count, mean and sum of squared deviations of all values seen (Chan et al. 1979)."""
+
+    count: Float[Array, ""]
+    mean: Float[Array, ""]
+    deviations: Float[Array, ""]
+
+    def include(self, values: Float[Array, "..."]) -> "RunningVariance":
+        """Returns the statistics with ``values`` counted in."""
+        total = self.count + values.size
+        delta = jnp.mean(values) - self.mean
+        deviations = (
+            self.deviations
+            + jnp.sum(jnp.square(values - jnp.mean(values)))
+            + jnp.square(delta) * self.count * values.size / total
+        )
+        return RunningVariance(total, self.mean + delta * values.size / total, deviations)
+
+    @property
+    def std(self) -> Float[Array, ""]:
+        """Standard deviation."""
+        return jnp.sqrt(self.deviations / self.count)
+
+
+@struct.dataclass
+class TrainState:
+    """Everything a seed's training continues from, arrays only; stacked over seeds [S]."""
+
+    params: PyTree
+    opt_state: PyTree
+    episodes: EpisodeState
+    return_variance: RunningVariance
+    key: Key[Array, ""]
+    evaluation_key: Key[Array, ""]
+    env_steps: Int[Array, ""]
+
+
+@struct.dataclass
+class SegmentMetrics:
+    """What one segment reports, one number a seed [S], reduced on the device.
+
+    ``episodes_finished`` training episodes stand behind ``shaped_return`` and
+    ``training_episode_length``; both are NaN where none finished.  ``terms`` holds the
+    unweighted mean, minimum and maximum of each reward term over the segment.
+    """
+
+    score: Score
+    update: UpdateMetrics
+    learning_rate: Float[Array, " S"]
+    explained_variance: Float[Array, " S"]
+    shaped_return: Float[Array, " S"]
+    training_episode_length: Float[Array, " S"]
+    episodes_finished: Float[Array, " S"]
+    terms: dict[str, Float[Array, " S 3"]]
+    diverged: Float[Array, " S"]
+
+
+def init_state(
+    config: PPOConfig, task: Any, hyperparameters: Hyperparameters, seeds: Int[Array, " S"]
+) -> TrainState:
+    """Returns fresh training states, one a seed.  A seed alone decides its whole training."""
+    return _init_states(config, task, hyperparameters, seeds)
+
+
+# It runs once a trial: a quick compile is worth more than a quick program.
+@partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
+def _init_states(
+    config: PPOConfig, task: Any, hyperparameters: Hyperparameters, seeds: Array
+) -> TrainState:
+    return jax.vmap(lambda seed: _init_one(config, task, hyperparameters, seed))(seeds)
+
+
+def _init_one(
+    config: PPOConfig, task: Any, hyperparameters: Hyperparameters, seed: Int[Array, ""]
+) -> TrainState:
+    key = jax.random.key(seed)
+    observation = jnp.zeros((1, task.observation_size))
+    network = networks.actor(config, task.action_size)
+    params = {
+        "actor": {
+            "mean": network.init(named_key(key, "actor"), observation),
+            "log_std": jnp.full(task.action_size, hyperparameters.init_log_std),
+        },
+        "critic": networks.critic(config).init(named_key(key, "critic"), observation),
+    }
+    zero = jnp.zeros(())
+    return TrainState(
+        params=params,
+        opt_state=make_optimizer(config, hyperparameters, zero).init(params),
+        episodes=begin_episodes(task, config, named_key(key, "reset")),
+        return_variance=RunningVariance(zero, zero, zero),
+        key=named_key(key, "train"),
+        evaluation_key=named_key(key, "evaluate"),
+        env_steps=jnp.zeros((), jnp.int32),
+    )
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=2)
+def train_segment(
+    config: PPOConfig,
+    task: Any,
+    state: TrainState,
+    hyperparameters: Hyperparameters,
+    reward_params: RewardParams,
+) -> tuple[TrainState, SegmentMetrics, Episodes]:
+    """Returns the states one segment later, its metrics, and three evaluation episodes a seed.
+
+    One program per static config and task class: hyperparameters, reward parameters and physical
+    constants are traced.  ``state`` is donated.
+    """
+    return jax.vmap(
+        lambda one: _train_one(config, task, one, hyperparameters, reward_params),
+    )(state)
+
+
+def _train_one(
+    config: PPOConfig,
+    task: Any,
+    state: TrainState,
+    hyperparameters: Hyperparameters,
+    reward_params: RewardParams,
+) -> tuple[TrainState, SegmentMetrics, Episodes]:
+    def update(state: TrainState, _: None) -> tuple[TrainState, dict[str, Any]]:
+        return _update(config, task, state, hyperparameters, reward_params)
+
+    state, history = jax.lax.scan(update, state, None, length=config.updates_per_segment)
+    score, episodes = evaluate(
+        task, policy_of(config, task, state.params), state.evaluation_key, config.evaluation_episodes
+    )
+    finished = jnp.sum(history["episodes_finished"])
+    update_metrics = jax.tree.map(jnp.mean, history["update"])
+    metrics = SegmentMetrics(
+        score=score,
+        update=update_metrics,
+        learning_rate=history["learning_rate"][-1],
+        explained_variance=jnp.mean(history["explained_variance"]),
+        shaped_return=jnp.sum(history["shaped_return"]) / finished,
+        training_episode_length=jnp.sum(history["training_episode_length"]) / finished,
+        episodes_finished=finished,
+        terms={name: _reduce_terms(value) for name, value in history["terms"].items()},
+        diverged=_is_diverged(state.params, update_metrics, score),
+    )
+    return state, metrics, episodes
+
+
+def policy_of(config: PPOConfig, task: Any, params: PyTree) -> Any:
+    """Returns the deterministic policy: observations to the mean action."""
+    network = networks.actor(config, task.action_size)
+    return partial(network.apply, params["actor"]["mean"])
+
+
+def _update(
+    config: PPOConfig,
+    task: Any,
+    state: TrainState,
+    hyperparameters: Hyperparameters,
+    reward_params: RewardParams,
+) -> tuple[TrainState, dict[str, Any]]:
+    """One rollout and its optimisation epochs."""
+    key, rollout_key, shuffle_key = jax.random.split(state.key, 3)
+    episodes, transitions = collect(
+        task, config, state.params["actor"], state.episodes, rollout_key
+    )
+    reward, terms = shaped_reward(
+        TERMS[task.name],
+        reward_params,
+        task,
+        transitions.state,
+        transitions.action,
+        transitions.next_state,
+    )
+    ended = (transitions.terminated | transitions.truncated).astype(reward.dtype)
+    episodes, statistics = follow_returns(
+        state.episodes, episodes, reward, ended, hyperparameters.gamma
+    )
+    return_variance = state.return_variance.include(statistics.discounted_return)
+    if config.normalize_reward:
+        reward = reward / (return_variance.std + 1e-8)
+
+    samples = _samples(config, task, state.params, transitions, reward, hyperparameters)
+    learning_rate = _learning_rate(hyperparameters, state.env_steps)
+    params, opt_state, update_metrics = optimize(
+        state.params,
+        state.opt_state,
+        config,
+        samples,
+        shuffle_key,
+        hyperparameters=hyperparameters,
+        learning_rate=learning_rate,
+    )
+    state = state.replace(
+        params=params,
+        opt_state=opt_state,
+        episodes=episodes,
+        return_variance=return_variance,
+        key=key,
+        env_steps=state.env_steps + config.steps_per_update,
+    )
+    return state, {
+        "update": update_metrics,
+        "learning_rate": learning_rate,
+        "explained_variance": losses.explained_variance(samples.value, samples.target),
+        "shaped_return": jnp.sum(statistics.shaped_return * ended),
+        "training_episode_length": jnp.sum(statistics.length * ended),
+        "episodes_finished": jnp.sum(ended),
+        "terms": {
+            name: jnp.stack([jnp.mean(value), jnp.min(value), jnp.max(value)])
+            for name, value in terms.items()
+        },
+    }
+
+
+def _samples(
+    config: PPOConfig,
+    task: Any,
+    params: PyTree,
+    transitions: Any,
+    reward: Float[Array, "T B"],
+    hyperparameters: Hyperparameters,
+) -> Samples:
+    """Returns what the losses read: log probabilities, values, advantages and targets."""
+    critic = networks.critic(config)
+    observation = task.observe(transitions.state)
+    value = critic.apply(params["critic"], observation)[..., 0]
+    next_value = critic.apply(params["critic"], task.observe(transitions.next_state))[..., 0]
+    advantage = generalized_advantages(
+        reward,
+        value,
+        next_value,
+        transitions.terminated,
+        transitions.truncated,
+        gamma=hyperparameters.gamma,
+        gae_lambda=hyperparameters.gae_lambda,
+    )
+    target = advantage + value
+    if config.advantage_normalization == "batch":
+        advantage = losses.normalize_advantages(advantage)
+    log_std = networks.clamp_log_std(params["actor"]["log_std"])
+    log_prob = networks.gaussian_log_prob(transitions.noise, log_std)
+    return Samples(observation, transitions.action, log_prob, value, advantage, target)
+
+
+def _learning_rate(hyperparameters: Hyperparameters, env_steps: Int[Array, ""]) -> Array:
+    """Returns the learning rate of the update that begins after ``env_steps``."""
+    progress = jnp.minimum(env_steps / hyperparameters.budget, 1.0)
+    start, end = hyperparameters.learning_rate, hyperparameters.learning_rate_end
+    return start + (end - start) * progress
+
+
+def _reduce_terms(history: Float[Array, "U 3"]) -> Float[Array, " 3"]:
+    mean, low, high = history[:, 0], history[:, 1], history[:, 2]
+    return jnp.stack([jnp.mean(mean), jnp.min(low), jnp.max(high)])
+
+
+def _is_diverged(*trees: PyTree) -> Float[Array, ""]:
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(trees)]
+    return 1.0 - jnp.all(jnp.stack(finite)).astype(float)

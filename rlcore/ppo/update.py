@@ -1,0 +1,144 @@
+"""One PPO update: advantages, minibatches, gradient steps."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Float, Key
+
+from rlcore.ppo import losses, networks
+from rlcore.ppo.config import Hyperparameters, PPOConfig
+from rlcore.types import PyTree
+
+
+@struct.dataclass
+class Samples:
+    """What the losses read, one row a sample; flattened from [T, B]."""
+
+    observation: Float[Array, "*batch O"]
+    action: Float[Array, "*batch A"]
+    log_prob: Float[Array, "*batch"]
+    value: Float[Array, "*batch"]
+    advantage: Float[Array, "*batch"]
+    target: Float[Array, "*batch"]
+
+
+class UpdateMetrics(NamedTuple):
+    """Means over the gradient steps of an update."""
+
+    policy_loss: Float[Array, ""]
+    value_loss: Float[Array, ""]
+    entropy: Float[Array, ""]
+    approx_kl: Float[Array, ""]
+    clip_fraction: Float[Array, ""]
+    grad_norm: Float[Array, ""]
+
+
+def make_optimizer(
+    config: PPOConfig, hyperparameters: Hyperparameters, learning_rate: Float[Array, ""]
+) -> optax.GradientTransformation:
+    """Returns the optimiser for traced hyperparameters.
+
+    It is built anew inside the program each time; only its state, plain arrays, is kept.
+    """
+    decay = hyperparameters.weight_decay if config.optimizer == "adamw" else None
+    return optax.chain(
+        optax.clip_by_global_norm(hyperparameters.max_grad_norm),
+        optax.scale_by_adam(b1=0.9, b2=0.999, eps=hyperparameters.adam_eps),
+        optax.identity() if decay is None else optax.add_decayed_weights(decay),
+        optax.scale(-learning_rate),
+    )
+
+
+def loss_and_metrics(
+    params: PyTree, config: PPOConfig, samples: Samples, hyperparameters: Hyperparameters
+) -> tuple[Float[Array, ""], UpdateMetrics]:
+    """Returns PPO's loss (Schulman et al. 2017, equation 9, negated) and its parts.
+
+    ``grad_norm`` among the parts is left at zero: only the caller knows the gradient.
+    """
+    network = networks.actor(config, samples.action.shape[-1])
+    mean = network.apply(params["actor"]["mean"], samples.observation)
+    value = networks.critic(config).apply(params["critic"], samples.observation)[..., 0]
+    log_std = networks.clamp_log_std(params["actor"]["log_std"])
+    log_prob = networks.gaussian_log_prob((samples.action - mean) * jnp.exp(-log_std), log_std)
+    log_ratio = log_prob - samples.log_prob
+    ratio = jnp.exp(log_ratio)
+    advantage = samples.advantage
+    if config.advantage_normalization == "minibatch":
+        advantage = losses.normalize_advantages(advantage)
+
+    clip_range = hyperparameters.clip_range
+    policy = losses.policy_loss(ratio, advantage, clip_range)
+    if config.clip_value:
+        value_part = losses.clipped_value_loss(value, samples.value, samples.target, clip_range)
+    else:
+        value_part = losses.value_loss(value, samples.target)
+    entropy = networks.gaussian_entropy(log_std)
+    loss = (
+        policy + hyperparameters.value_coef * value_part - hyperparameters.entropy_coef * entropy
+    )
+    metrics = UpdateMetrics(
+        policy_loss=policy,
+        value_loss=value_part,
+        entropy=entropy,
+        approx_kl=losses.approx_kl(log_ratio),
+        clip_fraction=losses.clip_fraction(ratio, clip_range),
+        grad_norm=jnp.zeros_like(loss),
+    )
+    return loss, metrics
+
+
+def optimize(
+    params: PyTree,
+    opt_state: PyTree,
+    config: PPOConfig,
+    samples: Samples,
+    key: Key[Array, ""],
+    *,
+    hyperparameters: Hyperparameters,
+    learning_rate: Float[Array, ""],
+) -> tuple[PyTree, PyTree, UpdateMetrics]:
+    """Returns parameters and optimiser state after all epochs over ``samples`` [T, B].
+
+    The key is consumed by the shuffling.
+    """
+    optimizer = make_optimizer(config, hyperparameters, learning_rate)
+    rows, indices = minibatch_rows(config, samples, key)
+
+    def step(carry: tuple[PyTree, PyTree], index: Array) -> tuple[Any, UpdateMetrics]:
+        params, opt_state = carry
+        minibatch = jax.tree.map(lambda leaf: _flat(leaf[index]), rows)
+        gradient, metrics = jax.grad(loss_and_metrics, has_aux=True)(
+            params, config, minibatch, hyperparameters
+        )
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, opt_state), metrics._replace(grad_norm=optax.global_norm(gradient))
+
+    def _flat(leaf: Array) -> Array:
+        return leaf.reshape((-1, *leaf.shape[2:])) if config.shuffle == "envs" else leaf
+
+    (params, opt_state), metrics = jax.lax.scan(step, (params, opt_state), indices)
+    return params, opt_state, jax.tree.map(jnp.mean, metrics)
+
+
+def minibatch_rows(
+    config: PPOConfig, samples: Samples, key: Key[Array, ""]
+) -> tuple[Samples, Array]:
+    """Returns samples by row, and the rows of each gradient step [epochs * minibatches, rows].
+
+    A row is one environment's whole rollout, or one sample, as ``config.shuffle`` says; each epoch
+    visits every row once.
+    """
+    if config.shuffle == "envs":
+        rows = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), samples)
+        count = config.num_envs
+    else:
+        rows = jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), samples)
+        count = config.steps_per_update
+    keys = jax.random.split(key, config.epochs)
+    order = jax.vmap(lambda epoch_key: jax.random.permutation(epoch_key, count))(keys)
+    return rows, order.reshape(config.epochs * config.num_minibatches, -1)

@@ -1,0 +1,47 @@
+"""The contract of a task: physics, resets, observation, termination, score.  Never a reward."""
+
+from typing import ClassVar, Protocol, TypeVar
+
+from jaxtyping import Array, Bool, Float, Key
+
+StateT = TypeVar("StateT")
+
+
+class Task(Protocol[StateT]):
+    """A stateless control task over batches of environments.
+
+    A task is a frozen pytree: its physical constants are traced leaves, so that changing one
+    compiles nothing anew.  ``horizon`` counts simulation steps of ``dt`` seconds.
+    """
+
+    name: ClassVar[str]
+    horizon: ClassVar[int]
+    dt: ClassVar[float]
+    observation_size: ClassVar[int]
+    action_size: ClassVar[int]
+
+    def reset(self, key: Key[Array, ""], n: int) -> StateT:
+        """Returns ``n`` states to begin training episodes from; the key is consumed."""
+        ...
+
+    def reset_hanging(self, key: Key[Array, ""], n: int) -> StateT:
+        """Returns ``n`` states to begin evaluation episodes from; the key is consumed."""
+        ...
+
+    def step(self, state: StateT, action: Float[Array, "*batch A"]) -> StateT:
+        """Returns the state one simulation step later."""
+        ...
+
+    def observe(self, state: StateT) -> Float[Array, "*batch O"]:
+        """Returns what the policy sees."""
+        ...
+
+    def terminated(self, state: StateT) -> Bool[Array, "*batch"]:
+        """Returns whether the task has ended in this state.  Time limits do not count."""
+        ...
+
+    def score_rate(
+        self, next_state: StateT, action: Float[Array, "*batch A"]
+    ) -> Float[Array, "*batch"]:
+        """Returns the fitness of one step, in [0, 1].  Its mean over the horizon is the score."""
+        ...

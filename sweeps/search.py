@@ -1,0 +1,187 @@
+"""What the search scripts share: from flags to a sweep, and from its result to the terminal."""
+
+import os
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tuners.config import baseline
+from tuners.describe import describe_change, likeness_to_score
+from tuners.phases import BASELINE, TASK_SCORE
+from tuners.run import Interrupted, SweepResult, run_sweep
+from tuners.space import Domain, load_space
+from tuners.spec import SweepSpec, check_code_version, load_spec, make_spec
+from tuners.tracking import run_link
+from tuners.validate import COLUMNS, verdict
+
+
+class SearchFlags(Protocol):
+    """The flags that every search script has."""
+
+    preset: str
+    task: str
+    name: str | None
+    resume: str | None
+    space: Path | None
+    tracking_uri: str | None
+    runs_dir: Path
+    address: str | None
+
+
+_OVERRIDES = (
+    "seed",
+    "num_trials",
+    "budget",
+    "seeds_per_trial",
+    "scheduler",
+    "searcher",
+    "grace_period",
+    "num_finalists",
+    "validation_seeds",
+    "test_seeds",
+    "tracking_uri",
+    "runs_dir",
+)
+
+
+def run_search(flags: Any, default_space: Callable[[str], Mapping[str, Domain]]) -> int:
+    """Runs the sweep that the flags ask for and prints what it found; returns the exit code."""
+    console = Console()
+    spec = _resumed(flags) if flags.resume is not None else _fresh(flags, default_space)
+    _print_plan(console, spec)
+    begun = time.monotonic()
+    try:
+        result = run_sweep(
+            spec, console=console, resume=flags.resume is not None, address=flags.address
+        )
+    except Interrupted:
+        console.print(f"Interrupted. Everything known is in {spec.folder}; to go on:")
+        console.print(f"  {_command(spec)} --resume {spec.name}", highlight=False)
+        return 130
+    print_result(console, spec, result, time.monotonic() - begun)
+    return 0
+
+
+def _fresh(flags: Any, default_space: Callable[[str], Mapping[str, Domain]]) -> SweepSpec:
+    space = load_space(flags.space) if flags.space is not None else None
+    preset = pick_preset(flags.address) if flags.preset == "auto" else flags.preset
+    return make_spec(
+        name=flags.name or f"{flags.task}-{time.strftime('%Y%m%d-%H%M%S')}",
+        preset=preset,
+        task=flags.task,
+        reward=baseline(flags.task),
+        space=space or default_space(flags.task),
+        **{name: getattr(flags, name) for name in _OVERRIDES},
+    )
+
+
+def _resumed(flags: Any) -> SweepSpec:
+    spec = load_spec(flags.runs_dir / flags.resume)
+    check_code_version(spec.folder)
+    return spec
+
+
+def pick_preset(address: str | None) -> str:
+    """Returns the preset for the machine or cluster at hand."""
+    if address or os.environ.get("RAY_ADDRESS"):
+        return "cluster"
+    has_gpu = any(Path("/dev").glob("nvidia[0-9]*"))
+    return "gpu" if has_gpu else "laptop"
+
+
+def _print_plan(console: Console, spec: SweepSpec) -> None:
+    length = f"{spec.base.full_length:,} env_steps ({spec.base.num_segments} segments)"
+    console.print(
+        f"[bold]{escape(spec.name)}[/bold]  preset {spec.preset}: {spec.num_trials} trials x"
+        f" {spec.base.ppo.seeds_per_trial} seeds, up to {length} each;"
+        f" then {spec.validation_seeds} validation and {spec.test_seeds} test seeds",
+        highlight=False,
+    )
+
+
+def print_result(console: Console, spec: SweepSpec, result: SweepResult, seconds: float) -> None:
+    """Prints the final table, the verdict, what changed in the reward, and what to run next."""
+    plan, comparison = result.plan, result.comparison
+    winner = plan.winner
+    assert winner is not None
+    console.print()
+    console.print(_final_table(result))
+    console.print(f"\n[bold]{verdict(comparison, winner=winner, baseline=BASELINE)}[/bold]")
+    console.print(
+        f"In the search it had {comparison.over_tuning:+.0f} more than in the test"
+        " (over-tuning gap).",
+        highlight=False,
+    )
+    if winner != BASELINE:
+        console.print("\nWhat changed in the reward:")
+        for line in describe_change(spec.base, plan.config_of(winner)):
+            console.print(f"  - {line}", highlight=False)
+        likeness = likeness_to_score(spec, winner)
+        if likeness is not None:
+            console.print(f"  - {likeness}", highlight=False)
+    for failure in result.failures:
+        console.print(f"[yellow]{escape(failure)}[/yellow]", highlight=False)
+    console.print(
+        f"\n{seconds:.0f} s in all; the cores spent {result.utilisation:.0%} of the time between"
+        " first and last training step inside segments.",
+        highlight=False,
+    )
+    _print_next(console, spec, result.tracked)
+
+
+def _final_table(result: SweepResult) -> Table:
+    winner = result.plan.winner
+    names = {winner: f"winner ({winner})", BASELINE: "baseline", TASK_SCORE: "the score as reward"}
+    if winner == BASELINE:
+        names[BASELINE] = "winner = baseline"
+    seeds = result.plan.spec.test_seeds
+    table = Table(title=f"Test on {seeds} fresh seeds: interquartile mean [95 % interval]")
+    table.add_column("")
+    for column in COLUMNS.values():
+        table.add_column(column.title, justify="right")
+    for row in dict.fromkeys([winner, BASELINE, TASK_SCORE]):
+        cells = result.comparison.estimates.get(row or "", {})
+        shown = [_cell(cells[name], column.unit) for name, column in COLUMNS.items() if cells]
+        table.add_row(names[row], *shown)
+    improvement = [f"{value:.2f}" for value in result.comparison.improvement.values()]
+    table.add_section()
+    table.add_row("P(winner better than baseline)", *improvement)
+    return table
+
+
+def _cell(cell: Any, unit: str) -> str:
+    digits = 2 if unit else 0
+    unit = f" {unit}" if unit else ""
+    return f"{cell.value:.{digits}f}{unit} [{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
+
+
+def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
+    runs = "" if spec.runs_dir == Path("runs") else f" --runs-dir {shlex.quote(str(spec.runs_dir))}"
+    if not tracked:
+        console.print(
+            "[yellow]MLflow lacks part of the sweep; once it answers, run:"
+            f" python sweeps/track.py --sweep {spec.name}{runs}[/yellow]",
+            highlight=False,
+        )
+    console.print("\nNext:")
+    link = run_link(spec.folder) or ""
+    if spec.tracking_uri.startswith("http"):
+        console.print(f"  compare   {spec.tracking_uri}/{link}", highlight=False, soft_wrap=True)
+    else:
+        command = f"mlflow ui --backend-store-uri {spec.tracking_uri}"
+        console.print(f"  compare   {command}", highlight=False, soft_wrap=True)
+        console.print(f"            then http://127.0.0.1:5000/{link}", highlight=False, soft_wrap=True)
+    export = f"python sweeps/export_best.py --sweep {spec.name}{runs} --out best"
+    console.print(f"  export    {export}", highlight=False, soft_wrap=True)
+    video = spec.folder / "media"
+    console.print(f"  watch     {video}/*.mp4", highlight=False, soft_wrap=True)
+
+
+def _command(spec: SweepSpec) -> str:
+    return "python sweeps/reward_search.py"

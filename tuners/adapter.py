@@ -1,0 +1,196 @@
+"""What Ray Tune calls while a sweep runs: the next job, each report, the stop signal."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from tuners.phases import Job, Outcome, Plan
+from tuners.results import ResultsWriter, config_json, now
+
+FAILED = Outcome(objective=0.0, stop_reason="error")
+Listener = Callable[[str, dict[str, Any]], None]
+
+
+class _NotSaved:
+    """Keeps Tune from copying what it is given: it would pickle it for a resume of its own."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+class PlanSearcher(_NotSaved, Searcher):
+    """Gives Tune the jobs of a plan, and nothing more once it was told to stop."""
+
+    def __init__(
+        self, plan: Plan, to_tune: Callable[[Job], dict[str, Any]], interrupted: threading.Event
+    ) -> None:
+        """Takes jobs from ``plan``; ``to_tune`` turns one into a Tune config."""
+        super().__init__(metric="objective", mode="max")
+        self._plan = plan
+        self._to_tune = to_tune
+        self._interrupted = interrupted
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Returns the next job's config, None to be asked again, or FINISHED."""
+        if self._interrupted.is_set() or self._plan.finished:
+            return str(Searcher.FINISHED)
+        job = self._plan.next_job()
+        return None if job is None else self._to_tune(job)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Does nothing: the plan hears of ended jobs from ``SweepCallback``."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Writes nothing: a sweep resumes from its own tables."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Reads nothing: a sweep resumes from its own tables."""
+
+
+class InterruptStopper(_NotSaved, Stopper):
+    """After Ctrl-C: every running segment ends and is reported, then its trial stops."""
+
+    def __init__(self, interrupted: threading.Event, running: set[str]) -> None:
+        """``running`` holds the names of jobs in a worker."""
+        self._interrupted = interrupted
+        self._running = running
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Returns whether the trial ends with this report."""
+        return self._interrupted.is_set()
+
+    def stop_all(self) -> bool:
+        """Returns whether nothing runs any more, so that waiting trials can go."""
+        return self._interrupted.is_set() and not self._running
+
+
+class SweepCallback(_NotSaved, Callback):
+    """Writes each report to the tables, tells the plan, and tells whoever listens.
+
+    Listeners hear ``("started", trial row)``, ``("segment", segment row)`` and
+    ``("ended", trial row)``.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        writer: ResultsWriter,
+        interrupted: threading.Event,
+        running: set[str],
+        listeners: list[Listener],
+    ) -> None:
+        """Shares ``running`` with ``InterruptStopper``."""
+        self._plan = plan
+        self._writer = writer
+        self._interrupted = interrupted
+        self._running = running
+        self._listeners = listeners
+        self._flushed = 0.0
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Notes that a job is in a worker."""
+        job = self._job(trial)
+        self._running.add(job.name)
+        if job.name in self._writer.trials:
+            return
+        self._writer.put_trial(
+            {
+                "trial": job.name,
+                "phase": job.phase,
+                "row": job.row,
+                "seeds": list(job.seeds),
+                "config": config_json(job.config.to_dict()),
+                "status": "running",
+                "started": now(),
+            }
+        )
+        self._tell("started", self._writer.trials[job.name])
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        """Takes in a segment."""
+        job = self._job(trial)
+        row = dict(result) | {"trial": job.name, "phase": job.phase}
+        row["segment"] = row["env_steps"] // job.config.ppo.steps_per_segment
+        row["stop_reason"] = self._stop_reason(job, row)
+        row["done"] = row["stop_reason"] not in (None, "interrupted")
+        if self._writer.add_segment(row):
+            self._tell("segment", row)
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Notes how a job ended; one that was interrupted stays unfinished."""
+        job = self._job(trial)
+        self._running.discard(job.name)
+        last = trial.last_result or {}
+        reason = self._stop_reason(job, last) if "env_steps" in last else "interrupted"
+        if reason is None or reason == "interrupted":
+            return
+        self._end(trial, job, Outcome(float(last["objective"]), reason), last)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Notes that a job failed for good, after its retries."""
+        job = self._job(trial)
+        self._running.discard(job.name)
+        self._end(trial, job, FAILED, trial.last_result or {})
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Makes what came in durable, about once a second."""
+        if now() - self._flushed >= 1.0:
+            self._writer.flush()
+            self._flushed = now()
+
+    def _end(self, trial: Trial, job: Job, outcome: Outcome, last: dict[str, Any]) -> None:
+        checkpoint = trial.checkpoint
+        self._writer.put_trial(
+            {
+                "trial": job.name,
+                "status": "error" if outcome.stop_reason == "error" else "finished",
+                "stop_reason": outcome.stop_reason,
+                "env_steps": last.get("env_steps", 0),
+                "objective": outcome.objective,
+                "score": last.get("score"),
+                "ended": now(),
+                "checkpoint": self._relative(checkpoint.path) if checkpoint else None,
+            }
+        )
+        self._plan.end(job.name, outcome)
+        self._tell("ended", self._writer.trials[job.name])
+
+    def _stop_reason(self, job: Job, row: dict[str, Any]) -> str | None:
+        if row["diverged"]:
+            return "diverged"
+        if row["env_steps"] >= job.config.full_length:
+            return "budget"
+        if self._interrupted.is_set():
+            return "interrupted"
+        return "asha" if row["done"] else None
+
+    def _job(self, trial: Trial) -> Job:
+        return self._plan.jobs[trial.config["job"]]
+
+    def _relative(self, path: str) -> str:
+        return str(Path(path).relative_to(self._writer.folder.absolute()))
+
+    def _tell(self, event: str, row: dict[str, Any]) -> None:
+        for listener in self._listeners:
+            listener(event, row)

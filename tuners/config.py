@@ -1,0 +1,285 @@
+"""A trial's whole configuration, and how values of a search space change it.
+
+This file reads only the declarations of ``rlcore``, so it is quick to import; see
+``tuners/trial.py`` for the arrays built from it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlcore.ppo.config import HYPERPARAMETERS, STATIC, PPOConfig
+from rlcore.rewards import COMBINATIONS, SHAPES, TERMS
+from rlcore.rewards.compose import reward_names
+from rlcore.tasks import TASKS
+from tuners.space import BadInput, Choice, Route, Space, is_number
+
+# name: (lowest, highest, whether the lowest itself is allowed)
+_RANGES: dict[str, tuple[float, float, bool]] = {
+    "learning_rate": (0.0, 1.0, False),
+    "learning_rate_end": (0.0, 1.0, True),
+    "gamma": (0.0, 1.0, True),
+    "gae_lambda": (0.0, 1.0, True),
+    "clip_range": (0.0, 10.0, False),
+    "entropy_coef": (0.0, 10.0, True),
+    "value_coef": (0.0, 100.0, True),
+    "max_grad_norm": (0.0, 1e6, False),
+    "init_log_std": (-2.0, 0.5, True),
+    "adam_eps": (0.0, 1.0, False),
+    "weight_decay": (0.0, 1.0, True),
+}
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """Everything that one trial's training depends on, but its seeds.
+
+    Attributes:
+        task: name in the registry of tasks.
+        constants: physical constants that differ from the task's own.
+        reward: the reward shape, as ``combine``, ``<term>.weight``, ``<term>.<parameter>``.
+        hyperparameters: PPO's traced numbers that differ from their defaults.
+        ppo: PPO's static config.
+        budget: environment steps per seed.
+    """
+
+    task: str = "swingup"
+    constants: Mapping[str, float] = field(default_factory=dict)
+    reward: Mapping[str, Any] = field(default_factory=dict)
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    budget: int = 524_288
+
+    def __post_init__(self) -> None:
+        """Refuses a config that could not be trained.
+
+        Raises:
+            BadInput: one plain line, what was given and what is allowed.
+        """
+        if self.task not in TASKS:
+            raise BadInput(f"task is '{self.task}'; allowed: {', '.join(TASKS)}")
+        for name, value in self.hyperparameters.items():
+            check_value(self.task, name, value)
+        for name, value in self.reward.items():
+            check_value(self.task, f"reward.{name}", value)
+        for name, value in self.constants.items():
+            check_value(self.task, f"task.{name}", value)
+        if not isinstance(self.budget, int) or self.budget < self.ppo.steps_per_segment:
+            raise BadInput(
+                f"budget is {self.budget} env_steps, but one segment has"
+                f" {self.ppo.steps_per_segment} (num_envs {self.ppo.num_envs} x rollout_length"
+                f" {self.ppo.rollout_length} x updates_per_segment {self.ppo.updates_per_segment})"
+            )
+
+    @property
+    def num_segments(self) -> int:
+        """Whole segments in the budget."""
+        return self.budget // self.ppo.steps_per_segment
+
+    @property
+    def full_length(self) -> int:
+        """Environment steps per seed of a trial that nobody stops."""
+        return self.num_segments * self.ppo.steps_per_segment
+
+    def with_values(self, values: Mapping[str, Any]) -> "TrialConfig":
+        """Returns this config with values of a search space put where they belong.
+
+        Raises:
+            BadInput: an unknown name, or a value that is not allowed.
+        """
+        parts: dict[Route, dict[str, Any]] = {
+            "static": {},
+            "hyperparameter": {},
+            "reward": {},
+            "task": {},
+        }
+        for name, value in values.items():
+            parts[route(self.task, name)][name.split(".", 1)[-1] if "." in name else name] = value
+        return replace(
+            self,
+            ppo=make_ppo_config({**asdict(self.ppo), **parts["static"]}),
+            hyperparameters={**self.hyperparameters, **parts["hyperparameter"]},
+            reward={**self.reward, **parts["reward"]},
+            constants={**self.constants, **parts["task"]},
+        )
+
+    def flat(self) -> dict[str, Any]:
+        """Returns every setting under the name a search space has for it."""
+        return {
+            "task": self.task,
+            "budget": self.budget,
+            **asdict(self.ppo),
+            **self.hyperparameters,
+            **{f"reward.{name}": value for name, value in self.reward.items()},
+            **{f"task.{name}": value for name, value in self.constants.items()},
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain numbers, strings, lists and dicts, as YAML and JSON have them."""
+        ppo = asdict(self.ppo)
+        ppo["hidden_sizes"] = list(self.ppo.hidden_sizes)
+        return {
+            "task": self.task,
+            "budget": self.budget,
+            "constants": dict(self.constants),
+            "reward": dict(self.reward),
+            "hyperparameters": dict(self.hyperparameters),
+            "ppo": ppo,
+        }
+
+    @classmethod
+    def from_dict(cls, entries: Any) -> "TrialConfig":
+        """Returns the config that ``to_dict`` wrote.
+
+        Raises:
+            BadInput: a missing part, an unknown name, or a value that is not allowed.
+        """
+        known = [entry.name for entry in fields(cls)]
+        if not isinstance(entries, dict) or set(entries) - set(known):
+            given = ", ".join(map(str, entries)) if isinstance(entries, dict) else repr(entries)
+            raise BadInput(f"a config has the parts {', '.join(known)}; given: {given}")
+        for name in ("constants", "reward", "hyperparameters", "ppo"):
+            if not isinstance(entries.get(name, {}), dict):
+                raise BadInput(f"{name} is {entries[name]!r}, but must map names to values")
+        return cls(**{**entries, "ppo": make_ppo_config(entries.get("ppo", {}))})
+
+
+def load_config(path: Path) -> TrialConfig:
+    """Returns the config in a YAML file, such as an export's ``config.yaml``.
+
+    Raises:
+        BadInput: the file cannot be read or does not hold a config.
+    """
+    try:
+        return TrialConfig.from_dict(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise BadInput(f"config {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"config {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except BadInput as error:
+        raise BadInput(f"config {path}: {error}") from error
+
+
+def make_ppo_config(entries: Mapping[str, Any]) -> PPOConfig:
+    """Returns PPO's static config.
+
+    Raises:
+        BadInput: an unknown name, or a value that is not allowed.
+    """
+    for name in entries:
+        if name not in STATIC:
+            raise BadInput(f"unknown PPO setting '{name}'; known: {', '.join(STATIC)}")
+    sizes = entries.get("hidden_sizes", PPOConfig.hidden_sizes)
+    if not isinstance(sizes, list | tuple):
+        raise BadInput(f"hidden_sizes is {sizes!r}, but must list the layers' widths")
+    try:
+        return PPOConfig(**{**entries, "hidden_sizes": tuple(sizes)})
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+
+
+def route(task: str, name: str) -> Route:
+    """Returns which part of a config a search space's name belongs to.
+
+    Raises:
+        BadInput: no such term, parameter, constant or setting.
+    """
+    head, _, rest = name.partition(".")
+    if head == "reward" and rest:
+        known = [f"reward.{entry}" for entry in reward_names(TERMS[task])]
+        if name not in known:
+            raise BadInput(f"unknown reward parameter '{name}'; known: {', '.join(known)}")
+        return "reward"
+    if head == "task" and rest:
+        constants = [entry.name for entry in fields(TASKS[task])]
+        if rest not in constants:
+            known = [f"task.{entry}" for entry in constants]
+            raise BadInput(f"unknown task constant '{name}'; known: {', '.join(known)}")
+        return "task"
+    if name in STATIC:
+        return "static"
+    if name in _RANGES:
+        return "hyperparameter"
+    raise BadInput(
+        f"unknown parameter '{name}'; known: reward.<term>.<parameter>, task.<constant>,"
+        f" {', '.join((*_RANGES, *STATIC))}"
+    )
+
+
+def check_value(task: str, name: str, value: Any) -> None:
+    """Refuses a value that the parameter ``name`` cannot take.
+
+    Raises:
+        BadInput: an unknown name, a wrong type, or a number out of range.
+    """
+    where = route(task, name)
+    if where == "static":
+        return  # PPOConfig checks its own
+    if name == "reward.combine":
+        if value not in COMBINATIONS:
+            raise BadInput(f"{name} is {value!r}; allowed: {', '.join(COMBINATIONS)}")
+        return
+    if where == "reward" and name.endswith(".on"):
+        if not isinstance(value, bool):
+            raise BadInput(f"{name} is {value!r}; allowed: true, false")
+        return
+    if not is_number(value):
+        raise BadInput(f"{name} is {value!r}, but must be a finite number")
+    low, high, closed = _RANGES.get(name, (-1e6, 1e6, True))
+    if where == "task":
+        low, high, closed = 0.0, 1e6, False
+    if not (low <= value <= high) or (value == low and not closed):
+        bound = "at least" if closed else "above"
+        raise BadInput(f"{name} is {value:g}, but must be {bound} {low:g} and at most {high:g}")
+
+
+def check_space(base: TrialConfig, space: Space) -> None:
+    """Refuses a space from which a config could be drawn that cannot be trained.
+
+    Raises:
+        BadInput: the first such parameter, and why.
+    """
+    for name, domain in space.items():
+        where = route(base.task, name)
+        if where == "reward" and not _is_searchable(base.task, name):
+            raise BadInput(f"{name} is the score itself and cannot be searched; leave it out")
+        if where in ("static", "reward") and isinstance(domain, Choice):
+            for value in domain.values:
+                base.with_values({name: value})
+        elif where == "static":
+            raise BadInput(f"{name} needs a compile per value: give it as {{choice: [...]}}")
+        for value in domain.extremes():
+            check_value(base.task, name, value)
+    _check_product_weights(base, space)
+
+
+def _check_product_weights(base: TrialConfig, space: Space) -> None:
+    """In a product a weight above 1 turns a factor negative: a trap nobody wants to search."""
+    combine = space.get("reward.combine", Choice((base.reward.get("combine", "sum"),)))
+    if "product" not in combine.extremes():
+        return
+    for term, entry in TERMS[base.task].items():
+        domain = space.get(f"reward.{term}.weight")
+        if domain is None or entry.unit is None:
+            continue
+        if not all(0.0 <= value <= 1.0 for value in domain.extremes()):
+            raise BadInput(
+                f"reward.{term}.weight reaches {max(domain.extremes(), key=abs):g}, but must stay"
+                " within [0, 1] where reward.combine may be product"
+            )
+
+
+def _is_searchable(task: str, name: str) -> bool:
+    term = TERMS[task].get(name.split(".")[1])
+    return term is None or term.searchable
+
+
+def baseline(task: str) -> dict[str, Any]:
+    """Returns the task's hand-tuned reward shape."""
+    return dict(SHAPES[task]["baseline"])
+
+
+assert set(_RANGES) | {"budget"} == set(HYPERPARAMETERS), "every hyperparameter has its range"

@@ -1,0 +1,141 @@
+"""What a person sees while a sweep runs: a live table in a terminal, plain lines elsewhere."""
+
+import time
+from collections import deque
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tuners.phases import Plan
+
+BEST_SHOWN = 5
+PLAIN_EVERY = 5.0
+_RATE_WINDOW = 15.0
+
+
+class SweepConsole:
+    """Listens to a sweep and shows how it goes."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        """Shows ``plan`` on ``console``."""
+        self._plan = plan
+        self._console = console
+        self._begun = time.monotonic()
+        self._latest: dict[str, dict[str, Any]] = {}
+        self._ended: dict[str, dict[str, Any]] = {}
+        self._steps: dict[str, int] = {}
+        self._pace: deque[tuple[float, int]] = deque()
+        self._note = "starting Ray"
+        self._printed = 0.0
+        self._live = Live(
+            get_renderable=self._render,
+            console=console,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> "SweepConsole":
+        """Begins to show."""
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leaves the terminal as it was."""
+        if self._live.is_started:
+            self._live.stop()
+
+    def note(self, text: str) -> None:
+        """Says what is going on beside training."""
+        self._note = text
+        if not self._console.is_terminal:
+            self._console.print(f"[{self._elapsed():5.0f} s] {text}", highlight=False)
+
+    def listen(self, event: str, row: dict[str, Any]) -> None:
+        """Takes in what ``SweepCallback`` tells."""
+        if event == "segment":
+            self._note = ""
+            self._latest[row["trial"]] = row
+            self._steps[row["trial"]] = row["env_steps"] * len(row["seed_scores"])
+            self._pace.append((time.monotonic(), sum(self._steps.values())))
+            while self._pace[-1][0] - self._pace[0][0] > _RATE_WINDOW:
+                self._pace.popleft()
+        elif event == "ended":
+            self._ended[row["trial"]] = row
+        if not self._console.is_terminal and time.monotonic() - self._printed > PLAIN_EVERY:
+            self._printed = time.monotonic()
+            self._console.print(self._line(), highlight=False)
+
+    def _line(self) -> str:
+        best = self._ranked()
+        shown = f"best {best[0]['trial']} {best[0]['objective']:.0f}" if best else "no report yet"
+        return (
+            f"[{self._elapsed():5.0f} s] {self._phase()}  {self._progress():4.0%}  {shown}"
+            f"  {self._rate() / 1e3:.0f} k steps/s  about {self._seconds_left():.0f} s left"
+        )
+
+    def _render(self) -> Group:
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            Text(self._phase(), style="bold"),
+            ProgressBar(total=1.0, completed=self._progress(), width=30),
+            f"{self._progress():.0%}",
+            f"{self._rate() / 1e3:,.0f} k steps/s",
+            f"{self._elapsed():.0f} s, about {self._seconds_left():.0f} s left",
+        )
+        if self._note:
+            head.add_row(Text(self._note, style="dim"))
+        return Group(head, self._best_table())
+
+    def _best_table(self) -> Table:
+        table = Table(box=None, padding=(0, 2), header_style="dim")
+        for title in ("best of the search", "objective", "env_steps", "ended by"):
+            table.add_column(title, justify="left" if title.startswith("best") else "right")
+        for row in self._ranked()[:BEST_SHOWN]:
+            ended = self._ended.get(row["trial"], {}).get("stop_reason") or "running"
+            name = "trial-000 (baseline)" if row["trial"] == "trial-000" else row["trial"]
+            table.add_row(name, f"{row['objective']:.0f}", f"{row['env_steps']:,}", ended)
+        return table
+
+    def _ranked(self) -> list[dict[str, Any]]:
+        searched = [row for row in self._latest.values() if row["phase"] == "search"]
+        return sorted(searched, key=lambda row: -row["objective"])
+
+    def _phase(self) -> str:
+        spec = self._plan.spec
+        ended = [name for name in self._plan.outcomes if name in self._plan.jobs]
+        searched = sum(self._plan.jobs[name].phase == "search" for name in ended)
+        if searched < spec.num_trials:
+            return f"search {searched}/{spec.num_trials}"
+        return "validation" if self._plan.winner is None else "test"
+
+    def _progress(self) -> float:
+        """Returns the share of the work done: what an ended trial left undone counts as done."""
+        if self._plan.finished:
+            return 1.0
+        spec = self._plan.spec
+        full = spec.base.full_length * spec.base.ppo.seeds_per_trial
+        done = sum(
+            full if name in self._plan.outcomes else self._steps.get(name, 0)
+            for name in self._plan.jobs
+        )
+        return min(1.0, done / self._plan.expected_env_steps())
+
+    def _rate(self) -> float:
+        if len(self._pace) < 2 or self._pace[-1][0] == self._pace[0][0]:
+            return 0.0
+        (first, before), (last, after) = self._pace[0], self._pace[-1]
+        return (after - before) / (last - first)
+
+    def _seconds_left(self) -> float:
+        progress = max(self._progress(), 1e-3)
+        return self._elapsed() * (1.0 - progress) / progress
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._begun

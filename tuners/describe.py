@@ -1,0 +1,80 @@
+"""A reward shape in plain words: what changed, and how near it is to the score itself."""
+
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlcore.rewards import TERMS, make_reward_params, shaped_reward
+from rlcore.tasks import TASKS
+from rlcore.tasks.dynamics import CartPoleState
+from rlcore.video import load_recording
+from tuners.config import TrialConfig
+from tuners.media import RECORDING_FILE
+from tuners.results import read_trials
+from tuners.spec import SweepSpec
+
+
+def describe_change(before: TrialConfig, after: TrialConfig) -> list[str]:
+    """Returns a line for each way in which two configs' reward shapes differ in effect."""
+    lines = []
+    combine = [config.reward.get("combine", "sum") for config in (before, after)]
+    if combine[0] != combine[1]:
+        lines.append(f"terms are combined by {combine[1]}, not by {combine[0]}")
+    old, new = active_terms(before), active_terms(after)
+    for name in [name for name in new if name not in old]:
+        lines.append(f"new: {name} ({_settings(new[name])})")
+    for name in [name for name in old if name not in new]:
+        lines.append(f"gone: {name} ({_settings(old[name])})")
+    for name in [name for name in new if name in old and new[name] != old[name]]:
+        lines.append(f"changed: {name} ({_settings(old[name])} -> {_settings(new[name])})")
+    return lines or ["nothing"]
+
+
+def active_terms(config: TrialConfig) -> dict[str, dict[str, float]]:
+    """Returns weight and inner parameters of each term that has any effect."""
+    is_product = config.reward.get("combine", "sum") == "product"
+    active = {}
+    for name, term in TERMS[config.task].items():
+        weight = config.reward.get(f"{name}.weight", 0.0)
+        counts = term.unit is not None or not is_product
+        if weight and counts and config.reward.get(f"{name}.on", True):
+            inner = {
+                key: float(config.reward.get(f"{name}.{key}", default))
+                for key, default in term.parameters.items()
+            }
+            active[name] = {"weight": float(weight), **inner}
+    return active
+
+
+def likeness_to_score(spec: SweepSpec, row: str) -> str | None:
+    """Returns how the row's reward correlates with the score's rate over its test episodes."""
+    trials = [t for t in read_trials(spec.folder) if t["row"] == row and t["checkpoint"]]
+    paths = [spec.folder / trial["checkpoint"] / RECORDING_FILE for trial in trials]
+    recordings = [load_recording(path) for path in paths if path.exists()]
+    if not recordings:
+        return None
+    reward = _rewards(TrialConfig.from_dict(json.loads(trials[0]["config"])), recordings)
+    rate = np.concatenate([r.score_rates.ravel() for r in recordings])
+    correlation = float(np.corrcoef(reward, rate)[0, 1])
+    return f"step by step it correlates with the score itself at {correlation:.2f}"
+
+
+def _rewards(config: TrialConfig, recordings: list[Any]) -> np.ndarray:
+    task = jax.tree.map(
+        lambda value: jnp.asarray(value, dtype=float), TASKS[config.task](**config.constants)
+    )
+    params = make_reward_params(TERMS[config.task], config.reward)
+
+    @jax.jit
+    def reward_of(states: Any, actions: Any) -> Any:
+        before, after = (CartPoleState.from_array(s) for s in (states[:-1], states[1:]))
+        return shaped_reward(TERMS[config.task], params, task, before, actions[..., None], after)[0]
+
+    return np.concatenate([np.asarray(reward_of(r.states, r.actions)).ravel() for r in recordings])
+
+
+def _settings(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in values.items())

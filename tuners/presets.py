@@ -1,0 +1,88 @@
+"""Named sizes of a sweep.  Each is a change of the defaults in ``tuners/spec.py``."""
+
+from typing import Any
+
+from rlcore.ppo.config import PPOConfig
+
+# The notebook's PPO settings (DESIGN section 5).
+_NOTEBOOK_PPO = PPOConfig(
+    num_envs=1024,
+    rollout_length=128,
+    num_minibatches=4,
+    epochs=4,
+    hidden_sizes=(128, 128),
+    shuffle="samples",
+    normalize_reward=False,
+    updates_per_segment=4,
+    seeds_per_trial=1,
+)
+_NOTEBOOK_HYPERPARAMETERS = {
+    "learning_rate": 1e-4,
+    "learning_rate_end": 0.0,
+    "gamma": 0.995,
+    "gae_lambda": 0.95,
+    "clip_range": 0.1,
+    "entropy_coef": 0.01,
+    "value_coef": 0.5,
+    "max_grad_norm": 1.0,
+    "adam_eps": 1e-8,
+}
+_LAPTOP_PPO = PPOConfig()
+_SMOKE_PPO = PPOConfig(
+    num_envs=16,
+    rollout_length=32,
+    num_minibatches=2,
+    epochs=2,
+    hidden_sizes=(16, 16),
+    updates_per_segment=2,
+    evaluation_episodes=4,
+)
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Seconds: does everything, learns nothing.  The tests use it.
+    "smoke": {
+        "ppo": _SMOKE_PPO,
+        "budget": 8 * _SMOKE_PPO.steps_per_segment,
+        "grace_period": 2 * _SMOKE_PPO.steps_per_segment,
+        "num_trials": 4,
+        "num_finalists": 1,
+        "validation_seeds": 2,
+        "test_seeds": 2,
+    },
+    # About two minutes on two cores.
+    "laptop": {
+        "ppo": _LAPTOP_PPO,
+        "budget": 16 * _LAPTOP_PPO.steps_per_segment,
+        "grace_period": 3 * _LAPTOP_PPO.steps_per_segment,
+        "num_trials": 24,
+    },
+    # The notebook's own settings and budget: hours on a laptop, for one trial.
+    "notebook": {
+        "ppo": _NOTEBOOK_PPO,
+        "hyperparameters": _NOTEBOOK_HYPERPARAMETERS,
+        "budget": 100_000_000,
+        "grace_period": 24 * _NOTEBOOK_PPO.steps_per_segment,
+        "num_trials": 4,
+        "num_finalists": 1,
+        "validation_seeds": 3,
+        "test_seeds": 8,
+    },
+    # One machine with a GPU.
+    "gpu": {
+        "ppo": PPOConfig(num_envs=1024, num_minibatches=8, updates_per_segment=2),
+        "budget": 4 * 1024 * 1024,
+        "grace_period": 6 * 131_072,
+        "num_trials": 64,
+        "gpus_per_trial": 0.25,
+    },
+    # Many cores or GPUs on several machines.
+    "cluster": {
+        "ppo": PPOConfig(seeds_per_trial=4),
+        "budget": 32 * PPOConfig().steps_per_segment,
+        "grace_period": 3 * PPOConfig().steps_per_segment,
+        "num_trials": 512,
+        "num_finalists": 8,
+        "validation_seeds": 8,
+        "test_seeds": 16,
+    },
+}

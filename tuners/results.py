@@ -1,0 +1,237 @@
+"""Trial and segment tables on disk: the record of a sweep, from which it is resumed.
+
+``trials.parquet`` is one file with a row a trial, written anew at each change.
+``segments.parquet`` is a folder of files, each complete on its own and never changed; a reader
+takes the folder as one table.  A segment counts as reported once it is in there.
+"""
+
+import itertools
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlcore.rewards import TERMS
+
+SCHEMA_VERSION = 1
+TRIALS_FILE = "trials.parquet"
+SEGMENTS_FOLDER = "segments.parquet"
+MERGE_ABOVE = 64
+
+TRIALS_SCHEMA = pa.schema(
+    [
+        pa.field("trial", pa.string(), metadata={"about": "name, unique in the sweep"}),
+        pa.field("phase", pa.string(), metadata={"about": "search, validation or test"}),
+        pa.field("row", pa.string(), metadata={"about": "the configuration it trains"}),
+        pa.field("seeds", pa.list_(pa.int64())),
+        pa.field("config", pa.string(), metadata={"about": "the whole config, as JSON"}),
+        pa.field("status", pa.string(), metadata={"about": "running, finished or error"}),
+        pa.field(
+            "stop_reason",
+            pa.string(),
+            metadata={"about": "budget, asha, diverged or error; empty while it runs"},
+        ),
+        pa.field("env_steps", pa.int64(), metadata={"about": "trained so far, per seed"}),
+        pa.field("objective", pa.float64(), metadata={"about": "of the last segment"}),
+        pa.field("score", pa.float64(), metadata={"about": "of the last segment"}),
+        pa.field("started", pa.float64(), metadata={"about": "Unix time, s"}),
+        pa.field("ended", pa.float64(), metadata={"about": "Unix time, s"}),
+        pa.field("checkpoint", pa.string(), metadata={"about": "folder, relative to the sweep"}),
+    ]
+)
+
+_SEGMENT_NUMBERS = {
+    "segment": "counted from 1",
+    "env_steps": "environment steps trained, per seed",
+    "simulation_steps": "the same in simulation steps",
+}
+_SEGMENT_FLOATS = {
+    "time": "Unix time of the report, s",
+    "objective": "mean over seeds and the last 3 segments of the score",
+    "score": "mean over seeds, in [0, 1000]; 0 if diverged",
+    "upright_fraction": "share of the last half of the horizon with cos theta > 0.95",
+    "episode_length": "simulation steps, in evaluation",
+    "time_to_upright": "s",
+    "distance": "m travelled by the cart",
+    "shaped_return": "sum of raw rewards over a training episode; comparable in one shape only",
+    "training_episode_length": "decisions",
+    "policy_loss": "mean over the segment's gradient steps",
+    "value_loss": "the same",
+    "entropy": "nats",
+    "approx_kl": "nats",
+    "clip_fraction": "share of samples outside the clip range",
+    "grad_norm": "before clipping",
+    "explained_variance": "of the returns by the critic",
+    "learning_rate": "of the last update",
+    "steps_per_second": "environment steps of all seeds",
+    "wall_seconds": "in the segment",
+    "cpu_seconds": "in the segment",
+    "compile_seconds": "before it, if the program was new to the process",
+}
+
+
+def segments_schema(task: str) -> pa.Schema:
+    """Returns the columns of ``segments.parquet``, each described in its metadata."""
+    columns = [
+        pa.field("trial", pa.string(), metadata={"about": "name in trials.parquet"}),
+        pa.field("phase", pa.string(), metadata={"about": "search, validation or test"}),
+    ]
+    columns += [pa.field(n, pa.int64(), metadata={"about": a}) for n, a in _SEGMENT_NUMBERS.items()]
+    columns += [
+        pa.field(n, pa.float64(), metadata={"about": a}) for n, a in _SEGMENT_FLOATS.items()
+    ]
+    columns += [
+        pa.field("seed_scores", pa.list_(pa.float64()), metadata={"about": "one score a seed"}),
+        pa.field("diverged", pa.bool_(), metadata={"about": "a loss, weight or score not finite"}),
+        pa.field("done", pa.bool_(), metadata={"about": "whether the trial ended with it"}),
+        pa.field("stop_reason", pa.string(), metadata={"about": "why, if it did"}),
+        pa.field("worker", pa.string(), metadata={"about": "host:pid that trained it"}),
+        pa.field("programs", pa.int64(), metadata={"about": "compiled by that process so far"}),
+        pa.field("device", pa.string(), metadata={"about": "kind of device"}),
+    ]
+    for term in TERMS[task]:
+        for statistic in ("mean", "min", "max"):
+            about = {"about": f"{statistic} of the unweighted term over the segment's samples"}
+            columns.append(pa.field(f"term_{term}_{statistic}", pa.float64(), metadata=about))
+    return pa.schema(columns)
+
+
+class ResultsWriter:
+    """Writes the tables of one sweep; the only writer they have."""
+
+    def __init__(self, folder: Path, task: str) -> None:
+        """Continues the tables in ``folder``, or begins them."""
+        self.folder = folder
+        self.schema = segments_schema(task)
+        (folder / SEGMENTS_FOLDER).mkdir(parents=True, exist_ok=True)
+        self.trials = {row["trial"]: row for row in read_trials(folder)}
+        self._known = {(row["trial"], row["env_steps"]) for row in read_segments(folder)}
+        self._rows: list[dict[str, Any]] = []
+        self._trials_changed = False
+        self._numbers = itertools.count(_last_number(folder) + 1)
+
+    def put_trial(self, row: dict[str, Any]) -> None:
+        """Adds a trial, or changes the columns given of one that is there."""
+        empty: dict[str, Any] = dict.fromkeys(TRIALS_SCHEMA.names)
+        self.trials[row["trial"]] = {**self.trials.get(row["trial"], empty), **row}
+        self._trials_changed = True
+
+    def add_segment(self, row: dict[str, Any]) -> bool:
+        """Takes in a report; returns False for one that was reported before an interruption."""
+        identity = (row["trial"], row["env_steps"])
+        if identity in self._known:
+            return False
+        self._known.add(identity)
+        self._rows.append({name: row.get(name) for name in self.schema.names})
+        return True
+
+    def flush(self) -> None:
+        """Makes everything taken in durable; segments first, as a trial's end speaks of them.
+
+        Raises:
+            OSError: the folder cannot be written; what was taken in is kept for the next try.
+        """
+        folder = self.folder / SEGMENTS_FOLDER
+        if self._rows:
+            table = pa.Table.from_pylist(self._rows, schema=self.schema)
+            _write_table(folder / _part_name(next(self._numbers)), table)
+            self._rows = []
+            parts = _parts(folder)
+            if len(parts) > MERGE_ABOVE:
+                _merge(folder, parts)
+        if self._trials_changed:
+            table = pa.Table.from_pylist(list(self.trials.values()), schema=TRIALS_SCHEMA)
+            _write_table(self.folder / TRIALS_FILE, table)
+            self._trials_changed = False
+
+
+def read_trials(folder: Path) -> list[dict[str, Any]]:
+    """Returns the rows of ``trials.parquet``, none if it is not there yet."""
+    path = folder / TRIALS_FILE
+    return _read_table(path).to_pylist() if path.exists() else []
+
+
+def read_segments(folder: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Returns the rows of ``segments.parquet`` in the order they were reported."""
+    return list(itertools.chain.from_iterable(iterate_segments(folder, columns)))
+
+
+def iterate_segments(
+    folder: Path, columns: Sequence[str] | None = None
+) -> Iterable[list[dict[str, Any]]]:
+    """Yields the rows of one file of ``segments.parquet`` after the other."""
+    for path in _parts(folder / SEGMENTS_FOLDER):
+        yield _read_table(path, columns).to_pylist()
+
+
+def config_json(config: dict[str, Any]) -> str:
+    """Returns a config as the trials table holds it."""
+    return json.dumps(config, sort_keys=True)
+
+
+def _part_name(first: int, last: int | None = None) -> str:
+    return f"{first:08d}-{first if last is None else last:08d}.parquet"
+
+
+def _range(path: Path) -> tuple[int, int]:
+    first, _, last = path.stem.partition("-")
+    return int(first), int(last)
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Returns the files that together hold every row once, in order.
+
+    A merged file covers those it was made of; they may still lie there after a crash.
+    """
+    found = sorted(folder.glob("[0-9]*-[0-9]*.parquet"), key=lambda p: (_range(p)[0], -_range(p)[1]))
+    parts: list[Path] = []
+    for path in found:
+        if not parts or _range(path)[0] > _range(parts[-1])[1]:
+            parts.append(path)
+    return parts
+
+
+def _last_number(folder: Path) -> int:
+    parts = _parts(folder / SEGMENTS_FOLDER)
+    return _range(parts[-1])[1] if parts else 0
+
+
+def _merge(folder: Path, parts: list[Path]) -> None:
+    """Puts the small files at the end into one; the large ones before stay as they are."""
+    sizes = [path.stat().st_size for path in parts]
+    start = next(i for i in range(len(parts)) if sizes[i] <= sum(sizes[i + 1 :]))
+    table = pa.concat_tables([_read_table(path) for path in parts[start:]])
+    _write_table(folder / _part_name(_range(parts[start])[0], _range(parts[-1])[1]), table)
+    for path in parts[start:]:
+        path.unlink()
+
+
+def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read(columns=columns)
+    except (pa.ArrowInvalid, pa.ArrowException, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged ({reason}); restore it from a copy") from error
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    """Writes beside, then renames.  The temporary name starts with a dot: readers pass over it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            pq.write_table(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def now() -> float:
+    """Returns the Unix time, in seconds."""
+    return time.time()

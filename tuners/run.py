@@ -1,0 +1,347 @@
+"""The composition root: a sweep's description in, its result out."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from rich.console import Console
+
+from tuners import tracking
+from tuners.adapter import InterruptStopper, PlanSearcher, SweepCallback
+from tuners.console import SweepConsole
+from tuners.media import MediaQueue
+from tuners.phases import BASELINE, TASK_SCORE, Job, Outcome, Plan, job_from_row
+from tuners.results import ResultsWriter, read_segments, read_trials
+from tuners.schedulers import SCHEDULERS, SearchPhaseASHA
+from tuners.spec import SweepSpec, check_tracking_uri, check_writable
+from tuners.space import BadInput
+from tuners.trainable import SegmentTrainable
+from tuners.validate import Comparison, compare, gather_curves, utilisation
+
+COMPARISON_FILE = "comparison.json"
+CHECKPOINT_EVERY = 4
+RETRIES = 3
+_RAY_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own tables say it all
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # our own lets running segments end
+    "TUNE_GLOBAL_CHECKPOINT_S": "60",  # a sweep resumes from its own tables
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class Interrupted(Exception):
+    """Ctrl-C: running segments have ended, and everything known is on disk."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a finished sweep found.
+
+    Attributes:
+        plan: every job and how it ended.
+        comparison: the final table.
+        utilisation: CPU time inside segments, as a share of cores x wall time.
+        tracked: whether MLflow holds everything.
+        failures: one line for each thing that went wrong without ending the sweep.
+    """
+
+    plan: Plan
+    comparison: Comparison
+    utilisation: float
+    tracked: bool
+    failures: list[str]
+
+
+def run_sweep(
+    spec: SweepSpec, *, console: Console, resume: bool = False, address: str | None = None
+) -> SweepResult:
+    """Runs a sweep to its end, or on from where it was, and returns what it found.
+
+    Args:
+        spec: the sweep.
+        console: where a person looks.
+        resume: goes on with the sweep in ``spec.folder``.
+        address: of a Ray cluster; None starts Ray here, unless RAY_ADDRESS is set.
+
+    Raises:
+        BadInput: the sweep cannot be begun; nothing was changed.
+        Interrupted: Ctrl-C was pressed; the sweep can be resumed.
+    """
+    prepare(spec, resume=resume)
+    follower = tracking.start_following(spec.folder, spec.tracking_uri)
+    tracked = False
+    try:
+        plan = Plan(spec)
+        with SweepConsole(plan, console) as screen:
+            screen.note("starting Ray")
+            with _ray(address):
+                cores = ray.cluster_resources().get("CPU", 1.0)
+                segments, failures = _train(spec, plan, screen)
+                if plan.winner is None:
+                    raise RuntimeError("the sweep ended before its plan did")
+                comparison = _conclude(spec, plan)
+                failures += _finish_media(spec, plan, screen)
+            screen.note("writing to MLflow")
+            tracked = tracking.stop_following(follower, timeout=60.0)
+    finally:
+        if follower.poll() is None:
+            tracking.stop_following(follower, timeout=10.0)
+    return SweepResult(plan, comparison, utilisation(segments, cores), tracked, failures)
+
+
+def prepare(spec: SweepSpec, *, resume: bool) -> None:
+    """Makes the sweep's folder, or checks that it is there to be resumed.
+
+    Raises:
+        BadInput: the name is taken, a place cannot be written, or the tracking URI cannot work.
+    """
+    check_tracking_uri(spec.tracking_uri)
+    check_writable(spec.folder, "output folder")
+    if resume:
+        return
+    if spec.folder.exists():
+        raise BadInput(f"sweep '{spec.name}' exists; take another name, or --resume {spec.name}")
+    spec.folder.mkdir(parents=True)
+    spec.save()
+
+
+def _train(
+    spec: SweepSpec, plan: Plan, screen: SweepConsole
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Runs every job of the plan; returns this run's segments and a line a failed job."""
+    writer = ResultsWriter(spec.folder, spec.base.task)
+    scheduler = SCHEDULERS[spec.scheduler](spec)
+    checkpoints = _restore(spec, plan, writer, scheduler)
+    media = MediaQueue(spec.folder)
+    interrupted, running = threading.Event(), set[str]()
+    segments: list[dict[str, Any]] = []
+
+    def collect(event: str, row: dict[str, Any]) -> None:
+        if event == "segment":
+            segments.append(row)
+        elif event == "ended":
+            media.film_strip(row)
+
+    def to_tune(job: Job) -> dict[str, Any]:
+        return {
+            "job": job.name,
+            "phase": job.phase,
+            "seeds": list(job.seeds),
+            "config": job.config.to_dict(),
+            "resume_from": checkpoints.get(job.name),
+            "uses_gpu": spec.gpus_per_trial > 0,
+        }
+
+    callback = SweepCallback(plan, writer, interrupted, running, [collect, screen.listen])
+    screen.note("starting workers")
+    if not plan.finished:
+        tuner = _make_tuner(
+            spec,
+            scheduler,
+            PlanSearcher(plan, to_tune, interrupted),
+            InterruptStopper(interrupted, running),
+            callback,
+        )
+        with _on_sigint(interrupted):
+            tuner.fit()
+        writer.flush()
+    if interrupted.is_set():
+        raise Interrupted
+    failures = media.wait(timeout=60.0)
+    failed = [t["trial"] for t in writer.trials.values() if t["status"] == "error"]
+    return segments, failures + [f"{name} failed {RETRIES + 1} times" for name in failed]
+
+
+def _make_tuner(
+    spec: SweepSpec,
+    scheduler: Any,
+    searcher: PlanSearcher,
+    stopper: InterruptStopper,
+    callback: SweepCallback,
+) -> tune.Tuner:
+    os.environ.update(_RAY_SETTINGS)
+    resources = {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}
+    session = len(list((spec.folder / "tune").glob("*"))) + 1
+    return tune.Tuner(
+        tune.with_resources(SegmentTrainable, resources),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=1_000_000,  # the plan says when it is finished
+            reuse_actors=True,
+            trial_name_creator=_job_name,
+            trial_dirname_creator=_job_name,
+        ),
+        run_config=tune.RunConfig(
+            name=f"session-{session:03d}",
+            storage_path=str((spec.folder / "tune").absolute()),
+            stop=stopper,
+            verbose=0,
+            callbacks=[callback],
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=2, checkpoint_frequency=CHECKPOINT_EVERY, checkpoint_at_end=True
+            ),
+        ),
+    )
+
+
+def _job_name(trial: Any) -> str:
+    return str(trial.config["job"])
+
+
+def _restore(
+    spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any
+) -> dict[str, str]:
+    """Brings plan and rungs to where the tables say; returns a checkpoint for each job that has one."""
+    ended, unfinished, checkpoints = [], [], {}
+    last = {row["trial"]: row for row in read_segments(spec.folder)}
+    for row in writer.trials.values():
+        job = job_from_row(row, json.loads(row["config"]))
+        if row["status"] == "running" and _was_stopped(last.get(job.name)):
+            row = _close(writer, row, last[job.name])
+        if row["status"] == "running":
+            unfinished.append(job)
+            checkpoint = newest_checkpoint(spec.folder, job.name)
+            if checkpoint is not None:
+                checkpoints[job.name] = str(checkpoint.absolute())
+        else:
+            ended.append((job, Outcome(row["objective"], row["stop_reason"])))
+    plan.restore(ended, unfinished)
+    if isinstance(scheduler, SearchPhaseASHA):
+        scheduler.replay(read_segments(spec.folder))
+    return checkpoints
+
+
+def _was_stopped(row: dict[str, Any] | None) -> bool:
+    """Whether the scheduler had decided on a trial whose end was not written any more."""
+    return row is not None and row["stop_reason"] in ("asha", "diverged")
+
+
+def _close(writer: ResultsWriter, trial: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
+    checkpoint = newest_checkpoint(writer.folder, trial["trial"])
+    writer.put_trial(
+        {
+            "trial": trial["trial"],
+            "status": "finished",
+            "stop_reason": last["stop_reason"],
+            "env_steps": last["env_steps"],
+            "objective": last["objective"],
+            "score": last["score"],
+            "ended": last["time"],
+            "checkpoint": str(checkpoint.relative_to(writer.folder)) if checkpoint else None,
+        }
+    )
+    return writer.trials[trial["trial"]]
+
+
+def newest_checkpoint(folder: Path, trial: str) -> Path | None:
+    """Returns the folder of a trial's furthest readable checkpoint, if there is one."""
+    from rlcore.checkpoint import read_metadata
+    from tuners.trial import CHECKPOINT_FILE
+
+    found = []
+    for path in folder.glob(f"tune/*/{trial}/checkpoint_*/{CHECKPOINT_FILE}"):
+        try:
+            found.append((read_metadata(path)["env_steps"], path.parent))
+        except (ValueError, OSError):
+            continue  # damaged: the one before serves
+    return max(found)[1] if found else None
+
+
+def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
+    """Writes ``comparison.json``: the final table and all that a reader needs beside it."""
+    winner = plan.winner
+    assert winner is not None and plan.validation is not None
+    searched = "trial-000" if winner == BASELINE else winner
+    curves = gather_curves(read_trials(spec.folder), read_segments(spec.folder), "test")
+    comparison = compare(
+        curves,
+        winner=winner,
+        baseline=BASELINE,
+        searched_objective=plan.outcomes[searched].objective,
+        validated=plan.validation,
+    )
+    entries = {
+        "sweep": spec.name,
+        "winner": winner,
+        "config": plan.config_of(winner).to_dict(),
+        "table": {
+            row: {name: asdict(cell) for name, cell in cells.items()}
+            for row, cells in comparison.estimates.items()
+        },
+        "improvement": comparison.improvement,
+        "over_tuning": comparison.over_tuning,
+        "validation": comparison.validated,
+        "best_trial": best_validated_trial(spec, plan),
+        "test_seeds": spec.test_seeds,
+    }
+    beside = spec.folder / f".{COMPARISON_FILE}.{os.getpid()}.tmp"
+    beside.write_text(json.dumps(entries, indent=2))
+    os.replace(beside, spec.folder / COMPARISON_FILE)
+    return comparison
+
+
+def best_validated_trial(spec: SweepSpec, plan: Plan) -> str:
+    """Returns the winner's validation job with the best seed; the policy comes from there."""
+    trials = {t["trial"]: t for t in read_trials(spec.folder) if t["phase"] == "validation"}
+    last = {
+        row["trial"]: max(row["seed_scores"])
+        for row in read_segments(spec.folder, ["trial", "phase", "seed_scores"])
+        if row["trial"] in trials and trials[row["trial"]]["row"] == plan.winner
+    }
+    return max(last, key=lambda name: last[name])
+
+
+def _finish_media(spec: SweepSpec, plan: Plan, screen: SweepConsole) -> list[str]:
+    """Draws plots and the videos of baseline, finalists and winner; returns a line a failure."""
+    screen.note("drawing plots and videos")
+    media = MediaQueue(spec.folder)
+    assert plan.winner is not None
+    media.plots(list(dict.fromkeys([plan.winner, BASELINE, TASK_SCORE])))
+    trials = {trial["trial"]: trial for trial in read_trials(spec.folder)}
+    best = best_validated_trial(spec, plan)
+    rows = [BASELINE, *(plan.finalists or [])]
+    shown = {f"validation-{row}-0" for row in rows if row != plan.winner} | {best}
+    for name in sorted(shown):
+        if name in trials:
+            media.video(trials[name])
+    return media.wait(timeout=120.0)
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    """Starts Ray, or joins the cluster at ``address``; leaves it at the end."""
+    os.environ.update(_RAY_SETTINGS)
+    joins = address or os.environ.get("RAY_ADDRESS")
+    local: dict[str, Any] = {} if joins else {"include_dashboard": False, "num_gpus": None}
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _on_sigint(interrupted: threading.Event) -> Iterator[None]:
+    """Turns the first Ctrl-C into ``interrupted``; a second one ends the process as usual."""
+
+    def handle(number: int, frame: Any) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

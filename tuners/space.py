@@ -1,0 +1,155 @@
+"""The search space: typed domains by name, and where each name goes in a trial's config.
+
+A name is routed by its form: ``reward.<term>.<parameter>`` and ``reward.combine`` to the reward
+shape, ``task.<constant>`` to the task, and a plain name to PPO's hyperparameters (traced) or its
+static config (one compile per value).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+
+Route = Literal["static", "hyperparameter", "reward", "task"]
+
+
+class BadInput(ValueError):
+    """A user's mistake, told in one plain line: what was given, and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Any number between ``low`` and ``high``."""
+
+    low: float
+    high: float
+
+    def sample(self, generator: np.random.Generator) -> float:
+        """Returns a number drawn uniformly."""
+        return float(generator.uniform(self.low, self.high))
+
+    def extremes(self) -> tuple[Any, ...]:
+        """Returns the values between which all others lie."""
+        return (self.low, self.high)
+
+    def to_yaml(self) -> Any:
+        """Returns the form a space file has it in."""
+        return {"uniform": [self.low, self.high]}
+
+
+@dataclass(frozen=True)
+class LogUniform(Uniform):
+    """Any positive number, its logarithm uniform between those of ``low`` and ``high``."""
+
+    def sample(self, generator: np.random.Generator) -> float:
+        """Returns a number drawn uniformly in log space."""
+        return float(math.exp(generator.uniform(math.log(self.low), math.log(self.high))))
+
+    def to_yaml(self) -> Any:
+        """Returns the form a space file has it in."""
+        return {"log_uniform": [self.low, self.high]}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of ``values``; a single one fixes the parameter."""
+
+    values: tuple[Any, ...]
+
+    def sample(self, generator: np.random.Generator) -> Any:
+        """Returns one of the values, all equally likely."""
+        return self.values[int(generator.integers(len(self.values)))]
+
+    def extremes(self) -> tuple[Any, ...]:
+        """Returns every value."""
+        return self.values
+
+    def to_yaml(self) -> Any:
+        """Returns the form a space file has it in."""
+        return {"choice": list(self.values)}
+
+
+Domain = Uniform | LogUniform | Choice
+Space = Mapping[str, Domain]
+
+
+def sample(space: Space, seed: int, number: int) -> dict[str, Any]:
+    """Returns trial ``number``'s values: the same for the same seed, whatever was drawn before."""
+    generator = np.random.default_rng([seed, number])
+    return {name: space[name].sample(generator) for name in sorted(space)}
+
+
+def parse_space(entries: Any) -> dict[str, Domain]:
+    """Returns the space that a mapping from names to domains describes.
+
+    A domain is ``{uniform: [low, high]}``, ``{log_uniform: [low, high]}``, ``{choice: [...]}`` or a
+    plain value, which fixes the parameter.
+
+    Raises:
+        BadInput: an ill-formed domain.
+    """
+    if not isinstance(entries, dict) or not entries:
+        raise BadInput("a search space must map at least one parameter name to its domain")
+    return {str(name): _parse_domain(str(name), entry) for name, entry in entries.items()}
+
+
+def load_space(path: Path) -> dict[str, Domain]:
+    """Returns the space in a YAML file.
+
+    Raises:
+        BadInput: the file cannot be read, is no YAML, or holds an ill-formed domain.
+    """
+    try:
+        entries = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise BadInput(f"search space {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"search space {path} is not valid YAML: {reason}") from error
+    try:
+        return parse_space(entries)
+    except BadInput as error:
+        raise BadInput(f"search space {path}: {error}") from error
+
+
+def _parse_domain(name: str, entry: Any) -> Domain:
+    if isinstance(entry, str | bool | int | float):
+        return Choice((entry,))
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise BadInput(
+            f"{name} is {entry!r}; allowed: {{uniform: [low, high]}}, {{log_uniform: [low, high]}},"
+            " {choice: [...]}, or a plain value"
+        )
+    ((kind, values),) = entry.items()
+    if kind == "choice":
+        return _parse_choice(name, values)
+    if kind not in ("uniform", "log_uniform"):
+        raise BadInput(f"{name} has domain '{kind}'; allowed: uniform, log_uniform, choice")
+    return _parse_range(name, kind, values)
+
+
+def _parse_choice(name: str, values: Any) -> Choice:
+    if not isinstance(values, list) or not values:
+        raise BadInput(f"{name} has choice {values!r}, but must list at least one value")
+    return Choice(tuple(tuple(v) if isinstance(v, list) else v for v in values))
+
+
+def _parse_range(name: str, kind: str, values: Any) -> Uniform:
+    numbers = isinstance(values, list) and len(values) == 2
+    if not numbers or not all(is_number(value) for value in values):
+        raise BadInput(f"{name} has {kind} {values!r}, but must give two finite numbers [low, high]")
+    low, high = float(values[0]), float(values[1])
+    if low >= high:
+        raise BadInput(f"{name} has {kind} [{low:g}, {high:g}]: the lower bound must be below the upper")
+    if kind == "log_uniform" and low <= 0:
+        raise BadInput(f"{name} has log_uniform [{low:g}, {high:g}]: a log range must stay above 0")
+    return LogUniform(low, high) if kind == "log_uniform" else Uniform(low, high)
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether ``value`` is a finite int or float; a bool is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

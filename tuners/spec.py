@@ -1,0 +1,305 @@
+"""A sweep's one typed description, and the file it is kept in."""
+
+import hashlib
+import os
+import re
+import subprocess
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+import rlcore
+from tuners import results
+from tuners.config import TrialConfig, check_space
+from tuners.presets import PRESETS
+from tuners.schedulers import SCHEDULERS
+from tuners.searchers import SEARCHERS
+from tuners.space import BadInput, Domain, parse_space
+
+SPEC_FILE = "sweep.yaml"
+TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
+DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
+MAX_SEED = 100_000
+_VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "optuna", "numpy")
+
+
+@dataclass(frozen=True)
+class SweepSpec:
+    """What a sweep searches, with which budget, and where its results go.
+
+    Attributes:
+        name: of the sweep, and of its folder under ``runs_dir``.
+        preset: the preset it was made from; for information.
+        base: the hand-tuned baseline, and what every trial has that the space does not change.
+        space: the search space, name to domain.
+        seed: decides every trial's values and every training seed.
+        num_trials: trials of the search, the baseline included.
+        searcher: name in ``tuners/searchers.py``.
+        scheduler: name in ``tuners/schedulers.py``.
+        grace_period: env_steps before a trial may be stopped.
+        reduction_factor: one in so many trials passes a rung.
+        num_finalists: configurations trained again in validation, beside the baseline.
+        validation_seeds: seeds of each of them.
+        test_seeds: seeds of winner, baseline and "the score as reward" in the test.
+        cpus_per_trial: cores a trial occupies.
+        gpus_per_trial: GPUs a trial occupies; 0 trains on the CPU.
+        tracking_uri: MLflow's store or server.
+        runs_dir: folder that holds one folder a sweep.
+    """
+
+    name: str
+    preset: str
+    base: TrialConfig
+    space: Mapping[str, Domain]
+    seed: int = 0
+    num_trials: int = 24
+    searcher: str = "random"
+    scheduler: str = "asha"
+    grace_period: int = 98_304
+    reduction_factor: int = 3
+    num_finalists: int = 3
+    validation_seeds: int = 4
+    test_seeds: int = 8
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float = 0.0
+    tracking_uri: str = DEFAULT_TRACKING_URI
+    runs_dir: Path = field(default_factory=lambda: Path("runs"))
+
+    def __post_init__(self) -> None:
+        """Refuses a sweep that could not run.
+
+        Raises:
+            BadInput: one plain line, what was given and what is allowed.
+        """
+        check_name(self.name)
+        for name in ("num_trials", "num_finalists", "validation_seeds", "test_seeds"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise BadInput(f"seed is {self.seed}, but must be between 0 and {MAX_SEED}")
+        if self.searcher not in SEARCHERS:
+            raise BadInput(f"searcher is '{self.searcher}'; allowed: {', '.join(SEARCHERS)}")
+        if self.scheduler not in SCHEDULERS:
+            raise BadInput(f"scheduler is '{self.scheduler}'; allowed: {', '.join(SCHEDULERS)}")
+        if self.reduction_factor < 2:
+            raise BadInput(f"reduction_factor is {self.reduction_factor}, but must be at least 2")
+        check_space(self.base, self.space)
+        self._check_seeds()
+        self._check_rungs()
+
+    def _check_seeds(self) -> None:
+        batch = self.base.ppo.seeds_per_trial
+        for name in ("validation_seeds", "test_seeds"):
+            if getattr(self, name) % batch:
+                raise BadInput(
+                    f"{name} is {getattr(self, name)}, but must be a multiple of"
+                    f" seeds_per_trial = {batch}: all phases train that many seeds side by side"
+                )
+        if "seeds_per_trial" in self.space:
+            raise BadInput("seeds_per_trial cannot be searched: one number serves all phases")
+
+    def _check_rungs(self) -> None:
+        if self.scheduler == "none":
+            return
+        if not 0 < self.grace_period <= self.base.budget:
+            raise BadInput(
+                f"grace_period is {self.grace_period} env_steps, but must be above 0 and at most"
+                f" the budget, {self.base.budget}"
+            )
+        segment = self.base.ppo.steps_per_segment
+        if self.grace_period % segment:
+            below = max(segment, self.grace_period // segment * segment)
+            raise BadInput(
+                f"grace_period is {self.grace_period}, but must be whole segments of {segment}"
+                f" env_steps; the nearest are {below} and {below + segment}"
+            )
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's own folder."""
+        return self.runs_dir / self.name
+
+    def seeds(self, phase: str) -> list[int]:
+        """Returns the training seeds of a phase; those of different phases never meet."""
+        count = {
+            "search": self.base.ppo.seeds_per_trial,
+            "validation": self.validation_seeds,
+            "test": self.test_seeds,
+        }[phase]
+        offset = {"search": 0, "validation": 10_000, "test": 20_000}[phase]
+        return [30_000 * self.seed + offset + i for i in range(count)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values, as ``sweep.yaml`` has them."""
+        entries = {f.name: getattr(self, f.name) for f in fields(self)}
+        entries["base"] = self.base.to_dict()
+        entries["space"] = {name: domain.to_yaml() for name, domain in self.space.items()}
+        entries["runs_dir"] = str(self.runs_dir)
+        return entries
+
+    def save(self) -> None:
+        """Writes ``sweep.yaml``: this description, versions, and the code it was begun with."""
+        entries = {
+            "sweep_id": uuid.uuid4().hex[:12],
+            "spec": self.to_dict(),
+            "code_version": code_version(),
+            "git_revision": git_revision(),
+            "versions": versions(),
+        }
+        beside = self.folder / f".{SPEC_FILE}.{os.getpid()}.tmp"
+        beside.write_text(yaml.safe_dump(entries, sort_keys=False))
+        os.replace(beside, self.folder / SPEC_FILE)
+
+
+def make_spec(
+    *,
+    name: str,
+    preset: str,
+    task: str,
+    reward: Mapping[str, Any],
+    space: Mapping[str, Domain],
+    **overrides: Any,
+) -> SweepSpec:
+    """Returns a preset's sweep with ``overrides``; those that are None are left as they are.
+
+    ``budget`` and the settings of ``PPOConfig`` may be among them.
+
+    Raises:
+        BadInput: an unknown preset, or a sweep that could not run.
+    """
+    if preset not in PRESETS:
+        raise BadInput(f"preset is '{preset}'; allowed: {', '.join(PRESETS)}")
+    entries = dict(PRESETS[preset])
+    base = TrialConfig(
+        task=task,
+        reward=reward,
+        hyperparameters=entries.pop("hyperparameters", {}),
+        ppo=entries.pop("ppo"),
+        budget=entries.pop("budget"),
+    )
+    given = {key: value for key, value in overrides.items() if value is not None}
+    if "seeds_per_trial" in given:
+        base = base.with_values({"seeds_per_trial": given.pop("seeds_per_trial")})
+    if "budget" in given:
+        base = replace(base, budget=given.pop("budget"))
+    return SweepSpec(
+        name=name, preset=preset, base=base, space=space, **{**entries, **given}
+    )
+
+
+def load_spec(folder: Path) -> SweepSpec:
+    """Returns the spec of the sweep in ``folder``.
+
+    Raises:
+        BadInput: there is no such sweep, or its ``sweep.yaml`` is damaged.
+    """
+    try:
+        entries = yaml.safe_load((folder / SPEC_FILE).read_text())["spec"]
+        entries["base"] = TrialConfig.from_dict(entries["base"])
+        entries["space"] = parse_space(entries["space"])
+        # The folder may have been moved since it was begun.
+        return SweepSpec(**{**entries, "runs_dir": folder.parent, "name": folder.name})
+    except OSError as error:
+        known = sorted(path.parent.name for path in folder.parent.glob(f"*/{SPEC_FILE}"))
+        listed = ", ".join(known[-5:]) or "none"
+        raise BadInput(
+            f"no sweep '{folder.name}' in {folder.parent}; the latest there: {listed}"
+        ) from error
+    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{folder / SPEC_FILE} is damaged; restore it from a copy") from error
+
+
+def check_code_version(folder: Path) -> None:
+    """Refuses to resume a sweep that another version of the trainer began.
+
+    Raises:
+        BadInput: the code differs.
+    """
+    begun_with = yaml.safe_load((folder / SPEC_FILE).read_text()).get("code_version")
+    if begun_with != code_version():
+        raise BadInput(
+            f"sweep '{folder.name}' was begun with code version {begun_with}, but this is"
+            f" {code_version()}: its curves would not continue; begin a new sweep"
+        )
+
+
+def code_version() -> str:
+    """Returns a hash of what decides a curve: the source of ``rlcore`` and the file schemas."""
+    digest = hashlib.sha256(str(results.SCHEMA_VERSION).encode())
+    root = Path(rlcore.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def git_revision() -> str:
+    """Returns the checkout's revision, or "unknown" outside one."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(rlcore.__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the packages that results depend on."""
+    return {name: version(name) for name in _VERSIONED}
+
+
+def check_name(name: str) -> None:
+    """Refuses a sweep's name that is no plain folder name.
+
+    Raises:
+        BadInput: which characters are allowed.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise BadInput(
+            f"name is '{name}'; allowed: up to 100 letters, digits, '.', '_' and '-', the first a"
+            " letter or digit"
+        )
+
+
+def check_tracking_uri(uri: str) -> None:
+    """Refuses a tracking URI that can never work.  A server that does not answer may yet.
+
+    Raises:
+        BadInput: an unknown scheme, or a local store that cannot be written.
+    """
+    parts = urlsplit(uri)
+    scheme = parts.scheme.split("+")[0]
+    if scheme not in TRACKING_SCHEMES:
+        raise BadInput(f"tracking URI is '{uri}'; allowed schemes: {', '.join(TRACKING_SCHEMES)}")
+    if scheme == "sqlite":
+        store = Path(uri.removeprefix("sqlite:///"))
+        check_writable(store if store.exists() else store.parent, "MLflow store")
+
+
+def check_writable(path: Path, what: str) -> None:
+    """Refuses a file or folder that this user cannot write, or whose first parent is not a folder.
+
+    Raises:
+        BadInput: what it is, and where.
+    """
+    nearest = path
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if nearest != path and not nearest.is_dir():
+        raise BadInput(f"{what} {path} cannot be written: {nearest} is not a folder")
+    if not os.access(nearest, os.W_OK):
+        raise BadInput(f"{what} {path} cannot be written: {nearest} is read-only for this user")
+    if nearest.is_dir() and os.statvfs(nearest).f_flag & os.ST_RDONLY:
+        raise BadInput(f"{what} {path} cannot be written: {nearest} is on a read-only file system")

@@ -1,0 +1,354 @@
+"""MLflow follows a sweep: a process of its own copies the sweep's tables and files into MLflow.
+
+The tables on disk are the spool.  Training never waits for MLflow and cannot fail with it; what a
+server missed while it was away is written when it answers again, or by ``sweeps/track.py`` later.
+What was written is remembered in ``mlflow.json``, and runs are found again by their tags, so
+nothing is written to a second run.
+"""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tuners.media import film_strip_path, video_path
+from tuners.results import read_segments, read_trials
+
+STATE_FILE = "mlflow.json"
+SUMMARY = "sweep"
+FOLLOW_EVERY = 1.0
+METRICS = (
+    "objective",
+    "score",
+    "upright_fraction",
+    "episode_length",
+    "time_to_upright",
+    "distance",
+    "shaped_return",
+    "training_episode_length",
+    "policy_loss",
+    "value_loss",
+    "entropy",
+    "approx_kl",
+    "clip_fraction",
+    "grad_norm",
+    "explained_variance",
+    "learning_rate",
+    "steps_per_second",
+)
+_METRICS_PER_CALL = 1000
+_CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+_SUMMARY_FILES = ("sweep.yaml", "comparison.json", "trials.parquet")
+
+
+class Follower:
+    """Copies what is new in a sweep's folder into MLflow, as often as ``sync`` is called."""
+
+    def __init__(self, folder: Path, tracking_uri: str) -> None:
+        """Looks at nothing yet: the first ``sync`` does."""
+        self.folder = folder
+        self.uri = tracking_uri
+        self._sweep: dict[str, Any] = {}
+        self._state: dict[str, Any] = {"runs": {}, "logged": {}, "ended": [], "files": []}
+        self._client: Any = None
+        self._experiment = ""
+
+    def sync(self) -> None:
+        """Brings MLflow up to date.
+
+        Raises:
+            Exception: whatever MLflow raises when it cannot be reached; call again later.
+        """
+        if self._client is None:
+            self._connect()
+        trials = read_trials(self.folder)
+        self._summary_run(ended=False)
+        for trial in trials:
+            if trial["trial"] not in self._state["runs"]:
+                self._create_run(trial)
+        self._log_segments()
+        for trial in trials:
+            if trial["status"] != "running" and trial["trial"] not in self._state["ended"]:
+                self._end_run(trial)
+        self._log_media(trials)
+        self._save_state()
+
+    def finish(self) -> None:
+        """Brings MLflow up to date and puts the sweep's own files into its summary run."""
+        self.sync()
+        run_id = self._state["runs"][SUMMARY]
+        for name in _SUMMARY_FILES:
+            if (self.folder / name).exists():
+                self._client.log_artifact(run_id, str(self.folder / name))
+        for name in ("plots", "segments.parquet"):
+            if (self.folder / name).exists():
+                self._client.log_artifacts(run_id, str(self.folder / name), name)
+        comparison = self.folder / "comparison.json"
+        if comparison.exists():
+            self._log_comparison(run_id, json.loads(comparison.read_text()))
+            self._summary_run(ended=True)
+        self._save_state()
+
+    def _connect(self) -> None:
+        for name, value in _CLIENT_LIMITS.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+
+        self._sweep = yaml.safe_load((self.folder / "sweep.yaml").read_text())
+        client = MlflowClient(self.uri)
+        task = self._sweep["spec"]["base"]["task"]
+        found = client.get_experiment_by_name(task)
+        if found is None:
+            self._experiment = client.create_experiment(task, self._artifact_location(task))
+        else:
+            self._experiment = found.experiment_id
+        state = self.folder / STATE_FILE
+        if state.exists():
+            loaded = json.loads(state.read_text())
+            if loaded["tracking_uri"] == self.uri:
+                self._state = {key: loaded[key] for key in self._state}
+        self._client = client
+        self._adopt_runs()
+
+    def _artifact_location(self, task: str) -> str | None:
+        """Returns a folder beside a local store; a server chooses its own."""
+        if not self.uri.startswith("sqlite:///"):
+            return None
+        store = Path(self.uri.removeprefix("sqlite:///")).absolute()
+        return (store.parent / "mlartifacts" / task).as_uri()
+
+    def _adopt_runs(self) -> None:
+        """Finds runs that were created but not remembered before an interruption."""
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment],
+                f"tags.sweep_id = '{self._sweep['sweep_id']}'",
+                max_results=1000,
+                page_token=token,
+            )
+            for run in page:
+                self._state["runs"].setdefault(run.data.tags["trial"], run.info.run_id)
+            token = page.token
+            if not token:
+                return
+
+    def _create_run(self, trial: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param, RunTag
+
+        config = json.loads(trial["config"])
+        kind = "trial" if trial["phase"] == "search" else trial["phase"]
+        seeds = ",".join(map(str, trial["seeds"]))
+        tags = self._tags(kind, trial["trial"]) | {"row": trial["row"], "seeds": seeds}
+        run = self._client.create_run(
+            self._experiment,
+            start_time=int(trial["started"] * 1000),
+            tags=tags | {"status": "running"},
+            run_name=_run_name(trial),
+        )
+        params = [Param(name, str(value)) for name, value in flat_config(config).items()]
+        self._client.log_batch(run.info.run_id, params=params[:100])
+        self._client.log_dict(run.info.run_id, config, "config.yaml")
+        self._client.set_tag(run.info.run_id, RunTag("precision", "float32").key, "float32")
+        self._state["runs"][trial["trial"]] = run.info.run_id
+
+    def _tags(self, kind: str, trial: str) -> dict[str, str]:
+        versions = " ".join(f"{name} {value}" for name, value in self._sweep["versions"].items())
+        return {
+            "sweep": self._sweep["spec"]["name"],
+            "sweep_id": self._sweep["sweep_id"],
+            "kind": kind,
+            "trial": trial,
+            "git_revision": self._sweep["git_revision"],
+            "versions": versions,
+        }
+
+    def _log_segments(self) -> None:
+        """Writes new segments; a point written twice is one point, as its time is the report's."""
+        from mlflow.entities import Metric
+
+        logged = self._state["logged"]
+        columns = ["trial", "env_steps", "time", *METRICS]
+        fresh: dict[str, list[dict[str, Any]]] = {}
+        for row in read_segments(self.folder, columns):
+            known = row["trial"] in self._state["runs"]
+            if known and row["env_steps"] > logged.get(row["trial"], 0):
+                fresh.setdefault(row["trial"], []).append(row)
+        for name, rows in fresh.items():
+            metrics = [
+                Metric(metric, row[metric], int(row["time"] * 1000), row["env_steps"])
+                for row in rows
+                for metric in METRICS
+                if row[metric] is not None
+            ]
+            for start in range(0, len(metrics), _METRICS_PER_CALL):
+                batch = metrics[start : start + _METRICS_PER_CALL]
+                self._client.log_batch(self._state["runs"][name], metrics=batch)
+            logged[name] = max(row["env_steps"] for row in rows)
+
+    def _end_run(self, trial: Mapping[str, Any]) -> None:
+        from mlflow.entities import RunTag
+
+        run_id = self._state["runs"][trial["trial"]]
+        tags = {
+            "status": trial["status"],
+            "stop_reason": trial["stop_reason"],
+            "rung": str(trial["env_steps"]),
+        }
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        if trial["checkpoint"] is not None:
+            checkpoint = self.folder / trial["checkpoint"] / "state.safetensors"
+            if checkpoint.exists():
+                self._client.log_artifact(run_id, str(checkpoint), "checkpoint")
+        failed = trial["stop_reason"] in ("diverged", "error")
+        self._client.set_terminated(
+            run_id, "FAILED" if failed else "FINISHED", int(trial["ended"] * 1000)
+        )
+        self._state["ended"].append(trial["trial"])
+
+    def _log_media(self, trials: list[dict[str, Any]]) -> None:
+        from PIL import Image
+
+        for trial in trials:
+            name = trial["trial"]
+            strip, video = film_strip_path(self.folder, name), video_path(self.folder, name)
+            if strip.exists() and strip.name not in self._state["files"]:
+                step = trial["env_steps"] or 0
+                with Image.open(strip) as image:
+                    self._client.log_image(
+                        self._state["runs"][name], image, key="film_strip", step=step
+                    )
+                self._client.log_artifact(self._state["runs"][name], str(strip), "film_strip")
+                self._state["files"].append(strip.name)
+            if video.exists() and video.name not in self._state["files"]:
+                self._client.log_artifact(self._state["runs"][name], str(video), "video")
+                self._state["files"].append(video.name)
+
+    def _summary_run(self, *, ended: bool) -> None:
+        if SUMMARY not in self._state["runs"]:
+            run = self._client.create_run(
+                self._experiment,
+                tags=self._tags("sweep", SUMMARY) | {"status": "running"},
+                run_name=f"{self._sweep['spec']['name']} (summary)",
+            )
+            self._state["runs"][SUMMARY] = run.info.run_id
+        if ended:
+            self._client.set_tag(self._state["runs"][SUMMARY], "status", "finished")
+            self._client.set_terminated(self._state["runs"][SUMMARY])
+
+    def _log_comparison(self, run_id: str, comparison: Mapping[str, Any]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(f"test_{column}_{row}", cell["value"], now, 0)
+            for row, cells in comparison["table"].items()
+            for column, cell in cells.items()
+        ]
+        metrics += [
+            Metric(f"improvement_{column}", value, now, 0)
+            for column, value in comparison["improvement"].items()
+        ]
+        metrics.append(Metric("over_tuning", comparison["over_tuning"], now, 0))
+        self._client.log_batch(run_id, metrics=metrics)
+        self._client.set_tag(run_id, "winner", comparison["winner"])
+
+    def _save_state(self) -> None:
+        entries = {
+            "tracking_uri": self.uri,
+            "experiment_id": self._experiment,
+            "experiment": self._sweep["spec"]["base"]["task"],
+            **self._state,
+        }
+        beside = self.folder / f".{STATE_FILE}.{os.getpid()}.tmp"
+        beside.write_text(json.dumps(entries))
+        os.replace(beside, self.folder / STATE_FILE)
+
+
+def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a config's settings under the names a search space has for them."""
+    return {
+        "task": config["task"],
+        "budget": config["budget"],
+        **config["ppo"],
+        **config["hyperparameters"],
+        **{f"reward.{name}": value for name, value in config["reward"].items()},
+        **{f"task.{name}": value for name, value in config["constants"].items()},
+    }
+
+
+def _run_name(trial: Mapping[str, Any]) -> str:
+    named = trial["phase"] == "search" and trial["row"] != trial["trial"]
+    return f"{trial['trial']} ({trial['row']})" if named else str(trial["trial"])
+
+
+def start_following(folder: Path, tracking_uri: str) -> "subprocess.Popen[bytes]":
+    """Returns the process that follows ``folder``; it finishes by itself once its input closes.
+
+    Its input closes with the driver, however that ends, so it never outlives a sweep for long.
+    """
+    command = [sys.executable, "-m", "tuners.tracking", str(folder.absolute()), tracking_uri]
+    log = (folder / "mlflow.log").open("ab")
+    with log:
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def stop_following(process: "subprocess.Popen[bytes]", timeout: float) -> bool:
+    """Lets the follower finish; returns whether MLflow holds everything."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        return process.wait(timeout) == 0
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return False
+
+
+def run_link(folder: Path) -> str | None:
+    """Returns the path of the experiment's page in MLflow's UI, or None before there is one."""
+    state = folder / STATE_FILE
+    if not state.exists():
+        return None
+    experiment = json.loads(state.read_text())["experiment_id"]
+    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+
+
+def _follow(folder: Path, tracking_uri: str) -> int:
+    """Syncs every second until the input closes, then once for all; returns the exit status."""
+    os.nice(5)
+    follower = Follower(folder, tracking_uri)
+    last_error = ""
+    while not _input_closed(FOLLOW_EVERY):
+        last_error = _attempt(follower.sync, last_error)
+    return 1 if _attempt(follower.finish, "") else 0
+
+
+def _attempt(action: Any, last_error: str) -> str:
+    """Runs ``action``; returns and logs, once for each kind, the error that MLflow answered with."""
+    try:
+        action()
+    except Exception as error:  # MLflow's clients raise all kinds; none may end the follower
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        if text != last_error:
+            print(text, file=sys.stderr, flush=True)
+        return text
+    return ""
+
+
+def _input_closed(timeout: float) -> bool:
+    readable, _, _ = select.select([sys.stdin.fileno()], [], [], timeout)
+    return bool(readable) and not os.read(sys.stdin.fileno(), 1024)
+
+
+if __name__ == "__main__":
+    sys.exit(_follow(Path(sys.argv[1]), sys.argv[2]))

@@ -1,0 +1,58 @@
+"""Ray Tune's view of a trial: one segment a step.
+
+Nothing that loads JAX is imported here at module level: a worker is pinned to its core first.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from tuners.pinning import pin_to_free_core
+
+if TYPE_CHECKING:
+    from tuners.trial import Trial
+
+
+class SegmentTrainable(tune.Trainable):
+    """Trains one job of a sweep; its process and compiled programs serve one job after another.
+
+    The config of a job is what ``tuners.phases.Job.to_tune`` makes of it.
+    """
+
+    trial: "Trial"
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Pins the process if it trains on the CPU, and begins the job."""
+        if not config["uses_gpu"]:
+            pin_to_free_core()
+            os.environ["JAX_PLATFORMS"] = "cpu"
+        else:
+            os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begins the next job in the same process."""
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Trains a segment and returns its row."""
+        return self.trial.advance()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Writes the trial's state."""
+        self.trial.save(Path(checkpoint_dir))
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Continues from a state that ``save_checkpoint`` wrote."""
+        self.trial.load(Path(checkpoint_dir))
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        from tuners.config import TrialConfig
+        from tuners.trial import Trial
+
+        self.trial = Trial(TrialConfig.from_dict(config["config"]), config["seeds"])
+        if config["resume_from"] is not None:
+            self.trial.load(Path(config["resume_from"]))

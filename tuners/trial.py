@@ -1,0 +1,209 @@
+"""One trial in this process: a config and seeds, advanced a segment at a time.
+
+Ray Tune's trainable and ``sweeps/train.py`` both drive it.
+"""
+
+import os
+import socket
+import time
+from collections import deque
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlcore.checkpoint import load_checkpoint, save_checkpoint
+from rlcore.policy import Policy
+from rlcore.ppo.config import Hyperparameters, PPOConfig
+from rlcore.ppo.train import SegmentMetrics, TrainState, init_state, train_segment
+from rlcore.rewards import TERMS, make_reward_params
+from rlcore.tasks import TASKS
+from rlcore.video import Recording, save_recording
+from tuners.config import TrialConfig
+
+CHECKPOINT_FILE = "state.safetensors"
+RECORDING_FILE = "recording.safetensors"
+OBJECTIVE_WINDOW = 3
+POLE_LENGTH = 1.0
+
+
+@cache
+def use_compilation_cache() -> None:
+    """Keeps compiled programs on disk, so that the next process need not compile them again."""
+    folder = os.environ.get("SHAPESWEEP_CACHE", str(Path.home() / ".cache" / "shapesweep"))
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+_programs: dict[tuple[str, PPOConfig], Any] = {}
+
+
+class Trial:
+    """One configuration, trained on its seeds side by side.
+
+    Attributes:
+        config: what is trained.
+        seeds: one a copy; together with the config they decide everything.
+        state: the train states, stacked over seeds.
+        compile_seconds: what compiling took in this process for this trial, 0 if it was compiled.
+    """
+
+    def __init__(self, config: TrialConfig, seeds: list[int]) -> None:
+        """Makes fresh states, and compiles the segment if this process has not yet."""
+        use_compilation_cache()
+        self.config = config
+        self.seeds = seeds
+        self.task = _as_arrays(TASKS[config.task](**config.constants))
+        self.hyperparameters = Hyperparameters(
+            **config.hyperparameters, budget=float(config.budget)
+        ).as_arrays()
+        self.reward_params = make_reward_params(TERMS[config.task], config.reward)
+        self.state: TrainState = init_state(
+            config.ppo, self.task, self.hyperparameters, jnp.asarray(seeds, jnp.uint32)
+        )
+        self.recordings: list[Recording] = []
+        self._recent: deque[np.ndarray] = deque(maxlen=OBJECTIVE_WINDOW)
+        started = time.perf_counter()
+        self._segment, is_new = self._program()
+        self.compile_seconds = time.perf_counter() - started if is_new else 0.0
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps trained so far, per seed."""
+        return int(self.state.env_steps[0])
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent."""
+        return self.env_steps >= self.config.full_length
+
+    def advance(self) -> dict[str, Any]:
+        """Trains one segment and returns its row, as ``tuners/results.py`` describes it."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        self.state, metrics, episodes = self._segment(
+            self.task, self.state, self.hyperparameters, self.reward_params
+        )
+        metrics = jax.device_get(metrics)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        diverged = bool(np.any(metrics.diverged))
+        scores = np.zeros(len(self.seeds)) if diverged else np.float64(metrics.score.score)
+        self._recent.append(scores)
+        if not diverged:
+            self.recordings = self._record(jax.device_get(episodes))
+        row = {name: _finite_mean(value) for name, value in _scalars(metrics).items()}
+        row |= {
+            "env_steps": self.env_steps,
+            "simulation_steps": self.env_steps,
+            "time": time.time(),
+            "objective": float(np.mean(self._recent)),
+            "score": float(np.mean(scores)),
+            "seed_scores": [float(score) for score in scores],
+            "diverged": diverged,
+            "steps_per_second": self.config.ppo.steps_per_segment * len(self.seeds) / wall,
+            "wall_seconds": wall,
+            "cpu_seconds": cpu,
+            "compile_seconds": self.compile_seconds,
+            "worker": f"{socket.gethostname()}:{os.getpid()}",
+            "programs": len(_programs),
+            "device": jax.devices()[0].device_kind,
+            "done": diverged or self.finished,
+        }
+        self.compile_seconds = 0.0
+        return row | _term_columns(metrics)
+
+    def save(self, folder: Path) -> None:
+        """Writes the state, and the last evaluation episodes of the best seed, into ``folder``."""
+        metadata = {
+            "config": self.config.to_dict(),
+            "seeds": self.seeds,
+            "env_steps": self.env_steps,
+            "recent_scores": [scores.tolist() for scores in self._recent],
+        }
+        save_checkpoint(folder / CHECKPOINT_FILE, self.state, metadata)
+        if self.recordings:
+            best = int(np.argmax(self._recent[-1]))
+            save_recording(folder / RECORDING_FILE, self.recordings[best])
+
+    def load(self, folder: Path) -> None:
+        """Continues from what ``save`` wrote.
+
+        Raises:
+            ValueError: the checkpoint is damaged or of another config.
+        """
+        template = jax.eval_shape(lambda: self.state)
+        self.state, metadata = load_checkpoint(folder / CHECKPOINT_FILE, template)
+        self._recent.clear()
+        self._recent.extend(np.asarray(scores) for scores in metadata["recent_scores"])
+
+    def policy(self, seed_index: int) -> Policy:
+        """Returns the deterministic policy of one seed, as plain arrays."""
+        layers = self.state.params["actor"]["mean"]["params"]
+        ordered = [layers[f"Dense_{i}"] for i in range(len(layers))]
+        return Policy(
+            kernels=tuple(np.asarray(layer["kernel"][seed_index]) for layer in ordered),
+            biases=tuple(np.asarray(layer["bias"][seed_index]) for layer in ordered),
+            activation=self.config.ppo.activation,
+            task=self.config.task,
+        )
+
+    def _program(self) -> tuple[Any, bool]:
+        """Returns the compiled segment, and whether it had to be compiled."""
+        key = (self.config.task, self.config.ppo)
+        is_new = key not in _programs
+        if is_new:
+            _programs[key] = train_segment.lower(
+                self.config.ppo, self.task, self.state, self.hyperparameters, self.reward_params
+            ).compile()
+        return _programs[key], is_new
+
+    def _record(self, episodes: Any) -> list[Recording]:
+        return [
+            Recording(
+                states=episodes.states[seed],
+                actions=episodes.actions[seed],
+                score_rates=episodes.score_rates[seed],
+                lengths=episodes.lengths[seed].astype(np.int64),
+                dt=self.task.dt,
+                rail=float(self.task.rail),
+                pole_length=POLE_LENGTH,
+            )
+            for seed in range(len(self.seeds))
+        ]
+
+
+def _as_arrays(tree: Any) -> Any:
+    return jax.tree.map(lambda value: jnp.asarray(value, dtype=float), tree)
+
+
+def _scalars(metrics: SegmentMetrics) -> dict[str, np.ndarray]:
+    """Returns the metrics that are one number a seed, by column name."""
+    score = {f.name: getattr(metrics.score, f.name) for f in fields(metrics.score)}
+    score.pop("score")
+    return {
+        **score,
+        **metrics.update._asdict(),
+        "learning_rate": metrics.learning_rate,
+        "explained_variance": metrics.explained_variance,
+        "shaped_return": metrics.shaped_return,
+        "training_episode_length": metrics.training_episode_length,
+    }
+
+
+def _finite_mean(values: np.ndarray) -> float | None:
+    """Returns the mean over seeds, or None where a seed has no finite number."""
+    mean = float(np.mean(values))
+    return mean if np.isfinite(mean) else None
+
+
+def _term_columns(metrics: SegmentMetrics) -> dict[str, float | None]:
+    columns = {}
+    for name, values in metrics.terms.items():
+        mean, low, high = values[:, 0], values[:, 1], values[:, 2]
+        columns[f"term_{name}_mean"] = _finite_mean(mean)
+        columns[f"term_{name}_min"] = _finite_mean(np.min(low))
+        columns[f"term_{name}_max"] = _finite_mean(np.max(high))
+    return columns

@@ -1,0 +1,213 @@
+"""What the test says: curves by row, statistics with intervals, and a verdict in plain words."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+Values = Float[np.ndarray, " seeds"]
+FINAL_WINDOW = 3
+THRESHOLD = 800.0
+CONFIDENCE = 0.95
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Scores of one row's seeds over training.
+
+    Attributes:
+        env_steps: of each segment [segments].
+        scores: one line a seed [seeds, segments]; 0 after a divergence.
+    """
+
+    env_steps: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the final table.
+
+    Attributes:
+        title: what a person reads.
+        higher_is_better: the direction of "improvement".
+        unit: printed behind the figure.
+    """
+
+    title: str
+    higher_is_better: bool
+    unit: str = ""
+
+
+COLUMNS = {
+    "final_score": Column("final score", True),
+    "area": Column("area under the curve", True),
+    "steps_to_threshold": Column(f"steps until above {THRESHOLD:.0f} for good", False, "M"),
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An interquartile mean over seeds with its bootstrap 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def gather_curves(
+    trials: Iterable[dict[str, Any]], segments: Iterable[dict[str, Any]], phase: str
+) -> dict[str, Curves]:
+    """Returns each row's curves in a phase; seeds in the order of their batches.
+
+    A trial that failed leaves its seeds out.
+    """
+    jobs = {t["trial"]: t for t in trials if t["phase"] == phase and t["status"] == "finished"}
+    points: dict[str, dict[int, list[float]]] = {name: {} for name in sorted(jobs)}
+    for row in segments:
+        if row["trial"] in points:
+            points[row["trial"]][row["env_steps"]] = row["seed_scores"]
+    steps_by_row: dict[str, set[int]] = {}
+    for name, curve in points.items():
+        steps_by_row.setdefault(jobs[name]["row"], set()).update(curve)
+    curves = {}
+    for row_name, steps in steps_by_row.items():
+        ordered = sorted(steps)
+        scores = [
+            [curve.get(step, [0.0] * len(jobs[name]["seeds"])) for step in ordered]
+            for name, curve in points.items()
+            if jobs[name]["row"] == row_name
+        ]
+        stacked = np.concatenate([np.asarray(batch).T for batch in scores])
+        curves[row_name] = Curves(np.asarray(ordered), stacked)
+    return curves
+
+
+def measure(curves: Curves) -> dict[str, Values]:
+    """Returns one number a seed for each of ``COLUMNS``.
+
+    Seeds that never stay above the threshold count as one segment beyond the last.
+    """
+    segment = curves.env_steps[0]
+    return {
+        "final_score": curves.scores[:, -FINAL_WINDOW:].mean(axis=1),
+        "area": curves.scores.mean(axis=1),
+        "steps_to_threshold": np.array(
+            [(_segments_to_threshold(seed) + 1) * segment / 1e6 for seed in curves.scores]
+        ),
+    }
+
+
+def _segments_to_threshold(scores: np.ndarray) -> int:
+    """Returns the index of the first segment from which the score stays above the threshold."""
+    below = np.flatnonzero(scores <= THRESHOLD)
+    return int(below[-1]) + 1 if below.size else 0
+
+
+def estimate(values: Values) -> Estimate:
+    """Returns the interquartile mean and its interval (Agarwal et al. 2021, percentile bootstrap)."""
+    generator = np.random.default_rng(0)
+    resampled = generator.choice(values, size=(_RESAMPLES, len(values)))
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(interquartile_mean(resampled), [tail, 100 - tail])
+    return Estimate(float(interquartile_mean(values)), float(low), float(high))
+
+
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Returns the mean of the middle half along the last axis.
+
+    Where a quarter is no whole number of values, those at its edge count in part.
+    """
+    ordered = np.sort(values, axis=-1)
+    n = ordered.shape[-1]
+    edges = np.arange(n + 1) / n
+    weights = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0.0, None)
+    return np.asarray((ordered * weights).sum(axis=-1) / weights.sum())
+
+
+def probability_of_improvement(ours: Values, theirs: Values, higher_is_better: bool) -> float:
+    """Returns the share of pairs in which ours is better; a tie counts half."""
+    difference = ours[:, None] - theirs[None, :]
+    if not higher_is_better:
+        difference = -difference
+    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The final table: rows on the same test seeds, and the winner against the baseline.
+
+    Attributes:
+        estimates: by row, then by column.
+        improvement: probability that the winner improves on the baseline, by column.
+        over_tuning: the winner's objective in the search minus its final score in the test.
+        validated: mean objective by row in the validation, best first.
+    """
+
+    estimates: dict[str, dict[str, Estimate]]
+    improvement: dict[str, float]
+    over_tuning: float
+    validated: dict[str, float]
+
+    @property
+    def beaten_in(self) -> list[str]:
+        """Titles of the columns in which the winner is better with probability 0.95 or more."""
+        return [
+            COLUMNS[name].title for name, value in self.improvement.items() if value >= CONFIDENCE
+        ]
+
+
+def compare(
+    curves: dict[str, Curves],
+    *,
+    winner: str,
+    baseline: str,
+    searched_objective: float,
+    validated: dict[str, float],
+) -> Comparison:
+    """Returns the final table from the test's curves."""
+    values = {row: measure(curve) for row, curve in curves.items()}
+    estimates = {
+        row: {name: estimate(columns[name]) for name in COLUMNS} for row, columns in values.items()
+    }
+    improvement = {
+        name: probability_of_improvement(
+            values[winner][name], values[baseline][name], column.higher_is_better
+        )
+        for name, column in COLUMNS.items()
+    }
+    gap = searched_objective - estimates[winner]["final_score"].value
+    return Comparison(estimates, improvement, gap, validated)
+
+
+def verdict(comparison: Comparison, *, winner: str, baseline: str) -> str:
+    """Returns what the test says about the winner, in one or two plain sentences."""
+    if winner == baseline:
+        return (
+            "No configuration found was better than the hand-tuned baseline on fresh seeds: the"
+            " baseline itself is the winner."
+        )
+    worse = [
+        COLUMNS[name].title
+        for name, value in comparison.improvement.items()
+        if value <= 1 - CONFIDENCE
+    ]
+    tail = f" It is worse in: {', '.join(worse)}." if worse else ""
+    if comparison.beaten_in:
+        return f"The winner beats the baseline in: {', '.join(comparison.beaten_in)}.{tail}"
+    return (
+        "The winner does not clearly beat the baseline on the test seeds in any column"
+        f" (probability of improvement below {CONFIDENCE} in all).{tail}"
+    )
+
+
+def utilisation(segments: Sequence[dict[str, Any]], cores: float) -> float:
+    """Returns CPU time inside segments as a share of cores x wall time, first to last segment."""
+    if not segments:
+        return 0.0
+    begin = min(row["time"] - row["wall_seconds"] for row in segments)
+    end = max(row["time"] for row in segments)
+    return float(sum(row["cpu_seconds"] for row in segments) / (cores * (end - begin)))
