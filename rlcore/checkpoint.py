@@ -8,9 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
-from safetensors import safe_open
 
 from rlcore.ppo.train import TrainState
 from rlcore.types import PyTree

@@ -1,20 +1,20 @@
 """A trained policy as plain arrays.  Needs NumPy alone, so an export carries this very file.
 
-    policy = Policy.load("policy.safetensors")
-    action = policy(observation)          # [..., O] -> [..., A]
+policy = Policy.load("policy.safetensors")
+action = policy(observation)          # [..., O] -> [..., A]
 """
 
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 FORMAT = "shapesweep-policy"
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0.0),
     "swish": lambda x: x / (1.0 + np.exp(-x)),
@@ -53,7 +53,9 @@ class Policy:
             )
         for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
             x = _ACTIVATIONS[self.activation](x @ kernel + bias)
-        return np.clip(x @ self.kernels[-1] + self.biases[-1], -self.action_limit, self.action_limit)
+        return np.clip(
+            x @ self.kernels[-1] + self.biases[-1], -self.action_limit, self.action_limit
+        )
 
     def save(self, path: str | Path) -> None:
         """Writes the policy as a safetensors file, beside first and then renamed."""

@@ -52,7 +52,7 @@ _OVERRIDES = (
 
 def run_search(flags: Any, default_space: Callable[[str], Mapping[str, Domain]]) -> int:
     """Runs the sweep that the flags ask for and prints what it found; returns the exit code."""
-    console = Console()
+    console = Console(soft_wrap=True)
     spec = _resumed(flags) if flags.resume is not None else _fresh(flags, default_space)
     _print_plan(console, spec)
     begun = time.monotonic()
@@ -172,15 +172,17 @@ def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
     console.print("\nNext:")
     link = run_link(spec.folder) or ""
     if spec.tracking_uri.startswith("http"):
-        console.print(f"  compare   {spec.tracking_uri}/{link}", highlight=False, soft_wrap=True)
+        console.print(f"  compare   {spec.tracking_uri}/{link}", highlight=False)
     else:
         command = f"mlflow ui --backend-store-uri {spec.tracking_uri}"
-        console.print(f"  compare   {command}", highlight=False, soft_wrap=True)
-        console.print(f"            then http://127.0.0.1:5000/{link}", highlight=False, soft_wrap=True)
+        console.print(f"  compare   {command}", highlight=False)
+        console.print(
+            f"            then http://127.0.0.1:5000/{link}", highlight=False, soft_wrap=True
+        )
     export = f"python sweeps/export_best.py --sweep {spec.name}{runs} --out best"
-    console.print(f"  export    {export}", highlight=False, soft_wrap=True)
+    console.print(f"  export    {export}", highlight=False)
     video = spec.folder / "media"
-    console.print(f"  watch     {video}/*.mp4", highlight=False, soft_wrap=True)
+    console.print(f"  watch     {video}/*.mp4", highlight=False)
 
 
 def _command(spec: SweepSpec) -> str:

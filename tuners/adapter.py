@@ -38,7 +38,7 @@ class PlanSearcher(_NotSaved, Searcher):
         self._to_tune = to_tune
         self._interrupted = interrupted
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """Returns the next job's config, None to be asked again, or FINISHED."""
         if self._interrupted.is_set() or self._plan.finished:
             return str(Searcher.FINISHED)
@@ -97,7 +97,9 @@ class SweepCallback(_NotSaved, Callback):
         self._listeners = listeners
         self._flushed = 0.0
 
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
         """Notes that a job is in a worker."""
         job = self._job(trial)
         self._running.add(job.name)

@@ -158,7 +158,9 @@ def load_config(path: Path) -> TrialConfig:
     except OSError as error:
         raise BadInput(f"config {path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"config {path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise BadInput(
+            f"config {path} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
     except BadInput as error:
         raise BadInput(f"config {path}: {error}") from error
 

@@ -50,9 +50,11 @@ class MediaQueue:
 
     def wait(self, timeout: float) -> list[str]:
         """Waits for everything begun; returns a line for each that failed."""
-        ready, late = ray.wait(
-            list(self._pending), num_returns=max(1, len(self._pending)), timeout=timeout
-        ) if self._pending else ([], [])
+        ready, late = (
+            ray.wait(list(self._pending), num_returns=max(1, len(self._pending)), timeout=timeout)
+            if self._pending
+            else ([], [])
+        )
         failures = [f"{self._pending[task]} took longer than {timeout:.0f} s" for task in late]
         for task in ready:
             try:

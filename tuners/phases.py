@@ -71,10 +71,7 @@ class Plan:
 
     def next_job(self) -> Job | None:
         """Returns the next job, or None if none can be told before a running one ends."""
-        if self._unfinished:
-            job = self._unfinished.popleft()
-        else:
-            job = next((job for job in self._candidates() if job.name not in self.jobs), None)
+        job = self._unfinished.popleft() if self._unfinished else self._next_new()
         if job is not None:
             self.jobs[job.name] = job
         return job
@@ -88,13 +85,13 @@ class Plan:
         """Whether every job of the sweep has ended."""
         if self._unfinished or not self._all_ended(self.jobs.values()):
             return False
-        return next((j for j in self._candidates() if j.name not in self.jobs), None) is None
+        return self._next_new() is None
 
     @property
     def finalists(self) -> list[str] | None:
-        """Rows of the best configurations that were trained in full, or None before the search ended.
+        """Rows of the best configurations trained in full, or None before the search ended.
 
-        The baseline is not among them; it is validated in any case.
+        The baseline is not among them: it is validated in any case.
         """
         if not self._all_ended(self._search_jobs()):
             return None
@@ -144,6 +141,9 @@ class Plan:
             return replace(self.spec.base, reward=dict(SHAPES[self.spec.base.task][TASK_SCORE]))
         number = int(row.removeprefix("trial-"))
         return self.spec.base.with_values(self._suggest(number))
+
+    def _next_new(self) -> Job | None:
+        return next((job for job in self._candidates() if job.name not in self.jobs), None)
 
     def _candidates(self) -> Iterator[Job]:
         """Yields every job that could run now, the most urgent first."""

@@ -54,7 +54,9 @@ def plot_search(
         label = reason if reason not in seen else None
         seen.add(reason or "")
         color = _COLORS.get(reason or "", "#444444")
-        axes.plot(steps, [row["objective"] for row in rows], color=color, linewidth=1.2, label=label)
+        axes.plot(
+            steps, [row["objective"] for row in rows], color=color, linewidth=1.2, label=label
+        )
     axes.set(xlabel="million env_steps per seed", ylabel="objective", ylim=(0, 1000))
     axes.set_title("Search: every trial, by what ended it", loc="left")
     axes.legend(frameon=False, loc="upper left")

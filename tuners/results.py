@@ -188,7 +188,9 @@ def _parts(folder: Path) -> list[Path]:
 
     A merged file covers those it was made of; they may still lie there after a crash.
     """
-    found = sorted(folder.glob("[0-9]*-[0-9]*.parquet"), key=lambda p: (_range(p)[0], -_range(p)[1]))
+    found = sorted(
+        folder.glob("[0-9]*-[0-9]*.parquet"), key=lambda p: (_range(p)[0], -_range(p)[1])
+    )
     parts: list[Path] = []
     for path in found:
         if not parts or _range(path)[0] > _range(parts[-1])[1]:

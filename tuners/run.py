@@ -1,6 +1,7 @@
 """The composition root: a sweep's description in, its result out."""
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 from ray import tune
 from rich.console import Console
@@ -21,10 +23,10 @@ from tuners.media import MediaQueue
 from tuners.phases import BASELINE, TASK_SCORE, Job, Outcome, Plan, job_from_row
 from tuners.results import ResultsWriter, read_segments, read_trials
 from tuners.schedulers import SCHEDULERS, SearchPhaseASHA
-from tuners.spec import SweepSpec, check_tracking_uri, check_writable
 from tuners.space import BadInput
+from tuners.spec import SweepSpec, check_tracking_uri, check_writable
 from tuners.trainable import SegmentTrainable
-from tuners.validate import Comparison, compare, gather_curves, utilisation
+from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, utilisation
 
 COMPARISON_FILE = "comparison.json"
 CHECKPOINT_EVERY = 4
@@ -169,8 +171,10 @@ def _make_tuner(
     stopper: InterruptStopper,
     callback: SweepCallback,
 ) -> tune.Tuner:
-    os.environ.update(_RAY_SETTINGS)
     resources = {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}
+    # As many trials wait as run.  With fewer, Tune starts the workers one after the other, and
+    # gives up each that is still starting when a trial ends elsewhere.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots(spec))
     session = len(list((spec.folder / "tune").glob("*"))) + 1
     return tune.Tuner(
         tune.with_resources(SegmentTrainable, resources),
@@ -196,14 +200,21 @@ def _make_tuner(
     )
 
 
+def _slots(spec: SweepSpec) -> int:
+    """Returns how many trials the cluster holds at once."""
+    there = ray.cluster_resources()
+    slots = there.get("CPU", 1.0) / spec.cpus_per_trial
+    if spec.gpus_per_trial:
+        slots = min(slots, there.get("GPU", 0.0) / spec.gpus_per_trial)
+    return max(1, int(slots))
+
+
 def _job_name(trial: Any) -> str:
     return str(trial.config["job"])
 
 
-def _restore(
-    spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any
-) -> dict[str, str]:
-    """Brings plan and rungs to where the tables say; returns a checkpoint for each job that has one."""
+def _restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any) -> dict[str, str]:
+    """Brings plan and rungs to where the tables say; returns the checkpoints of unfinished jobs."""
     ended, unfinished, checkpoints = [], [], {}
     last = {row["trial"]: row for row in read_segments(spec.folder)}
     for row in writer.trials.values():
@@ -294,13 +305,17 @@ def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
 
 def best_validated_trial(spec: SweepSpec, plan: Plan) -> str:
     """Returns the winner's validation job with the best seed; the policy comes from there."""
-    trials = {t["trial"]: t for t in read_trials(spec.folder) if t["phase"] == "validation"}
-    last = {
-        row["trial"]: max(row["seed_scores"])
-        for row in read_segments(spec.folder, ["trial", "phase", "seed_scores"])
-        if row["trial"] in trials and trials[row["trial"]]["row"] == plan.winner
+    trials = {t["trial"]: t for t in read_trials(spec.folder) if t["row"] == plan.winner}
+    scores: dict[str, list[list[float]]] = {}
+    for row in read_segments(spec.folder, ["trial", "phase", "seed_scores"]):
+        if row["phase"] == "validation" and row["trial"] in trials:
+            scores.setdefault(row["trial"], []).append(row["seed_scores"])
+    best = {
+        name: float(np.max(np.mean(curve[-FINAL_WINDOW:], axis=0)))
+        for name, curve in scores.items()
+        if trials[name]["checkpoint"] is not None
     }
-    return max(last, key=lambda name: last[name])
+    return max(best, key=lambda name: best[name])
 
 
 def _finish_media(spec: SweepSpec, plan: Plan, screen: SweepConsole) -> list[str]:
@@ -325,7 +340,7 @@ def _ray(address: str | None) -> Iterator[None]:
     os.environ.update(_RAY_SETTINGS)
     joins = address or os.environ.get("RAY_ADDRESS")
     local: dict[str, Any] = {} if joins else {"include_dashboard": False, "num_gpus": None}
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     try:
         yield
     finally:

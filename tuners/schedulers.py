@@ -29,37 +29,34 @@ class SearchPhaseASHA(AsyncHyperBandScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Takes in a trial of the search phase."""
         if is_searched(trial):
-            super().on_trial_add(tune_controller, _ByName(trial))
+            super().on_trial_add(tune_controller, _by_name(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Returns whether the trial goes on."""
         if not is_searched(trial):
             return TrialScheduler.CONTINUE
-        return str(super().on_trial_result(tune_controller, _ByName(trial), result))
+        return str(super().on_trial_result(tune_controller, _by_name(trial), result))
 
-    def on_trial_complete(
-        self, tune_controller: Any, trial: Trial, result: dict[str, Any]
-    ) -> None:
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Counts the last report at its rung, and lets go of the trial."""
         if is_searched(trial):
-            super().on_trial_complete(tune_controller, _ByName(trial), result)
+            super().on_trial_complete(tune_controller, _by_name(trial), result)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Lets go of a trial that failed for good."""
-        self._trial_info.pop(_ByName(trial).trial_id, None)
+        self._trial_info.pop(_by_name(trial).trial_id, None)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         """Lets go of a trial that was taken back."""
-        self._trial_info.pop(_ByName(trial).trial_id, None)
+        self._trial_info.pop(_by_name(trial).trial_id, None)
 
     def replay(self, rows: Iterable[dict[str, Any]]) -> None:
         """Brings the rungs to where the reports of the search phase, in their order, left them."""
         for row in rows:
             if row["phase"] == "search":
                 (bracket,) = self._brackets
-                bracket.on_result(
-                    _Named(row["trial"]), row["env_steps"], self._metric_op * row["objective"]
-                )
+                trial: Any = _Named(row["trial"])
+                bracket.on_result(trial, row["env_steps"], self._metric_op * row["objective"])
 
     @property
     def rungs(self) -> dict[int, dict[str, float]]:
@@ -69,15 +66,14 @@ class SearchPhaseASHA(AsyncHyperBandScheduler):
 
 
 class _Named:
+    """A trial as ASHA's book-keeping sees it: known by its job's name."""
+
     def __init__(self, name: str) -> None:
         self.trial_id = name
 
 
-class _ByName(_Named):
-    """A trial as ASHA's book-keeping sees it: known by its job's name."""
-
-    def __init__(self, trial: Trial) -> None:
-        super().__init__(trial.config["job"])
+def _by_name(trial: Trial) -> Any:
+    return _Named(trial.config["job"])
 
 
 def is_searched(trial: Trial) -> bool:

@@ -141,10 +141,14 @@ def _parse_choice(name: str, values: Any) -> Choice:
 def _parse_range(name: str, kind: str, values: Any) -> Uniform:
     numbers = isinstance(values, list) and len(values) == 2
     if not numbers or not all(is_number(value) for value in values):
-        raise BadInput(f"{name} has {kind} {values!r}, but must give two finite numbers [low, high]")
+        raise BadInput(
+            f"{name} has {kind} {values!r}, but must give two finite numbers [low, high]"
+        )
     low, high = float(values[0]), float(values[1])
     if low >= high:
-        raise BadInput(f"{name} has {kind} [{low:g}, {high:g}]: the lower bound must be below the upper")
+        raise BadInput(
+            f"{name} has {kind} [{low:g}, {high:g}]: the lower bound must be below the upper"
+        )
     if kind == "log_uniform" and low <= 0:
         raise BadInput(f"{name} has log_uniform [{low:g}, {high:g}]: a log range must stay above 0")
     return LogUniform(low, high) if kind == "log_uniform" else Uniform(low, high)

@@ -188,9 +188,7 @@ def make_spec(
         base = base.with_values({"seeds_per_trial": given.pop("seeds_per_trial")})
     if "budget" in given:
         base = replace(base, budget=given.pop("budget"))
-    return SweepSpec(
-        name=name, preset=preset, base=base, space=space, **{**entries, **given}
-    )
+    return SweepSpec(name=name, preset=preset, base=base, space=space, **{**entries, **given})
 
 
 def load_spec(folder: Path) -> SweepSpec:

@@ -218,7 +218,8 @@ class Follower:
 
         for trial in trials:
             name = trial["trial"]
-            strip, video = film_strip_path(self.folder, name), video_path(self.folder, name)
+            strip = film_strip_path(self.folder, name)
+            final = video_path(self.folder, name)
             if strip.exists() and strip.name not in self._state["files"]:
                 step = trial["env_steps"] or 0
                 with Image.open(strip) as image:
@@ -227,9 +228,10 @@ class Follower:
                     )
                 self._client.log_artifact(self._state["runs"][name], str(strip), "film_strip")
                 self._state["files"].append(strip.name)
-            if video.exists() and video.name not in self._state["files"]:
-                self._client.log_artifact(self._state["runs"][name], str(video), "video")
-                self._state["files"].append(video.name)
+            for video in (*sorted(final.parent.glob(f"{name}@*.mp4")), final):
+                if video.exists() and video.name not in self._state["files"]:
+                    self._client.log_artifact(self._state["runs"][name], str(video), "video")
+                    self._state["files"].append(video.name)
 
     def _summary_run(self, *, ended: bool) -> None:
         if SUMMARY not in self._state["runs"]:
@@ -334,7 +336,7 @@ def _follow(folder: Path, tracking_uri: str) -> int:
 
 
 def _attempt(action: Any, last_error: str) -> str:
-    """Runs ``action``; returns and logs, once for each kind, the error that MLflow answered with."""
+    """Runs ``action``; returns the error that MLflow answered with, and logs each kind once."""
     try:
         action()
     except Exception as error:  # MLflow's clients raise all kinds; none may end the follower

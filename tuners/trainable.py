@@ -45,7 +45,7 @@ class SegmentTrainable(tune.Trainable):
         """Writes the trial's state."""
         self.trial.save(Path(checkpoint_dir))
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
+    def load_checkpoint(self, checkpoint_dir: Any) -> None:
         """Continues from a state that ``save_checkpoint`` wrote."""
         self.trial.load(Path(checkpoint_dir))
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.checkpoint import load_checkpoint, save_checkpoint
-from rlcore.policy import Policy
+from rlcore.evaluate import Episodes
 from rlcore.ppo.config import Hyperparameters, PPOConfig
 from rlcore.ppo.train import SegmentMetrics, TrainState, init_state, train_segment
 from rlcore.rewards import TERMS, make_reward_params
@@ -57,7 +57,7 @@ class Trial:
         use_compilation_cache()
         self.config = config
         self.seeds = seeds
-        self.task = _as_arrays(TASKS[config.task](**config.constants))
+        self.task = make_task(config)
         self.hyperparameters = Hyperparameters(
             **config.hyperparameters, budget=float(config.budget)
         ).as_arrays()
@@ -65,7 +65,8 @@ class Trial:
         self.state: TrainState = init_state(
             config.ppo, self.task, self.hyperparameters, jnp.asarray(seeds, jnp.uint32)
         )
-        self.recordings: list[Recording] = []
+        self.episodes: Episodes | None = None
+        self.last_row: dict[str, Any] = {}
         self._recent: deque[np.ndarray] = deque(maxlen=OBJECTIVE_WINDOW)
         started = time.perf_counter()
         self._segment, is_new = self._program()
@@ -90,18 +91,20 @@ class Trial:
         metrics = jax.device_get(metrics)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         diverged = bool(np.any(metrics.diverged))
-        scores = np.zeros(len(self.seeds)) if diverged else np.float64(metrics.score.score)
+        scores = np.zeros(len(self.seeds)) if diverged else np.asarray(metrics.score.score, float)
         self._recent.append(scores)
         if not diverged:
-            self.recordings = self._record(jax.device_get(episodes))
-        row = {name: _finite_mean(value) for name, value in _scalars(metrics).items()}
+            self.episodes = jax.device_get(episodes)
+        row: dict[str, Any] = {
+            name: _finite_mean(value) for name, value in _scalars(metrics).items()
+        }
         row |= {
             "env_steps": self.env_steps,
             "simulation_steps": self.env_steps,
             "time": time.time(),
             "objective": float(np.mean(self._recent)),
             "score": float(np.mean(scores)),
-            "seed_scores": [float(score) for score in scores],
+            "seed_scores": scores.tolist(),
             "diverged": diverged,
             "steps_per_second": self.config.ppo.steps_per_segment * len(self.seeds) / wall,
             "wall_seconds": wall,
@@ -113,7 +116,8 @@ class Trial:
             "done": diverged or self.finished,
         }
         self.compile_seconds = 0.0
-        return row | _term_columns(metrics)
+        self.last_row = row | _term_columns(metrics)
+        return dict(self.last_row)
 
     def save(self, folder: Path) -> None:
         """Writes the state, and the last evaluation episodes of the best seed, into ``folder``."""
@@ -124,9 +128,8 @@ class Trial:
             "recent_scores": [scores.tolist() for scores in self._recent],
         }
         save_checkpoint(folder / CHECKPOINT_FILE, self.state, metadata)
-        if self.recordings:
-            best = int(np.argmax(self._recent[-1]))
-            save_recording(folder / RECORDING_FILE, self.recordings[best])
+        if self.episodes is not None:
+            save_recording(folder / RECORDING_FILE, self.recording())
 
     def load(self, folder: Path) -> None:
         """Continues from what ``save`` wrote.
@@ -139,16 +142,10 @@ class Trial:
         self._recent.clear()
         self._recent.extend(np.asarray(scores) for scores in metadata["recent_scores"])
 
-    def policy(self, seed_index: int) -> Policy:
-        """Returns the deterministic policy of one seed, as plain arrays."""
-        layers = self.state.params["actor"]["mean"]["params"]
-        ordered = [layers[f"Dense_{i}"] for i in range(len(layers))]
-        return Policy(
-            kernels=tuple(np.asarray(layer["kernel"][seed_index]) for layer in ordered),
-            biases=tuple(np.asarray(layer["bias"][seed_index]) for layer in ordered),
-            activation=self.config.ppo.activation,
-            task=self.config.task,
-        )
+    def recording(self) -> Recording:
+        """Returns the last evaluation episodes of the best seed; call it after a segment."""
+        best = int(np.argmax(np.mean(self._recent, axis=0)))
+        return recording_of(self.task, jax.tree.map(lambda leaf: leaf[best], self.episodes))
 
     def _program(self) -> tuple[Any, bool]:
         """Returns the compiled segment, and whether it had to be compiled."""
@@ -160,23 +157,24 @@ class Trial:
             ).compile()
         return _programs[key], is_new
 
-    def _record(self, episodes: Any) -> list[Recording]:
-        return [
-            Recording(
-                states=episodes.states[seed],
-                actions=episodes.actions[seed],
-                score_rates=episodes.score_rates[seed],
-                lengths=episodes.lengths[seed].astype(np.int64),
-                dt=self.task.dt,
-                rail=float(self.task.rail),
-                pole_length=POLE_LENGTH,
-            )
-            for seed in range(len(self.seeds))
-        ]
+
+def make_task(config: TrialConfig) -> Any:
+    """Returns the config's task; its constants are arrays of the working precision."""
+    task = TASKS[config.task](**config.constants)
+    return jax.tree.map(lambda value: jnp.asarray(value, dtype=float), task)
 
 
-def _as_arrays(tree: Any) -> Any:
-    return jax.tree.map(lambda value: jnp.asarray(value, dtype=float), tree)
+def recording_of(task: Any, episodes: Episodes) -> Recording:
+    """Returns one seed's evaluation episodes as ``rlcore/video.py`` draws them."""
+    return Recording(
+        states=np.asarray(episodes.states),
+        actions=np.asarray(episodes.actions),
+        score_rates=np.asarray(episodes.score_rates),
+        lengths=np.asarray(episodes.lengths).astype(np.int64),
+        dt=task.dt,
+        rail=float(task.rail),
+        pole_length=POLE_LENGTH,
+    )
 
 
 def _scalars(metrics: SegmentMetrics) -> dict[str, np.ndarray]:
@@ -193,7 +191,7 @@ def _scalars(metrics: SegmentMetrics) -> dict[str, np.ndarray]:
     }
 
 
-def _finite_mean(values: np.ndarray) -> float | None:
+def _finite_mean(values: Any) -> float | None:
     """Returns the mean over seeds, or None where a seed has no finite number."""
     mean = float(np.mean(values))
     return mean if np.isfinite(mean) else None

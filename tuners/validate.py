@@ -108,7 +108,7 @@ def _segments_to_threshold(scores: np.ndarray) -> int:
 
 
 def estimate(values: Values) -> Estimate:
-    """Returns the interquartile mean and its interval (Agarwal et al. 2021, percentile bootstrap)."""
+    """Returns the interquartile mean and its bootstrap interval (Agarwal et al. 2021)."""
     generator = np.random.default_rng(0)
     resampled = generator.choice(values, size=(_RESAMPLES, len(values)))
     tail = 100 * (1 - CONFIDENCE) / 2

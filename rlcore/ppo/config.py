@@ -60,7 +60,9 @@ class PPOConfig:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}, but must be a whole number of at least 1")
         if not self.hidden_sizes or any(not isinstance(n, int) or n < 1 for n in self.hidden_sizes):
-            raise ValueError(f"hidden_sizes is {self.hidden_sizes}; allowed: one or more widths >= 1")
+            raise ValueError(
+                f"hidden_sizes is {self.hidden_sizes}; allowed: one or more widths >= 1"
+            )
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -110,6 +112,9 @@ def _nearest_divisors(total: int, wanted: int) -> str:
     return f"{below} and {above}"
 
 
+Scalar = Float[Array, ""] | float
+
+
 @struct.dataclass
 class Hyperparameters:
     """Traced scalars: they change arithmetic, never the program.
@@ -117,18 +122,18 @@ class Hyperparameters:
     ``learning_rate`` falls linearly to ``learning_rate_end`` over ``budget`` environment steps.
     """
 
-    learning_rate: Float[Array, ""] = 1e-3
-    learning_rate_end: Float[Array, ""] = 0.0
-    gamma: Float[Array, ""] = 0.99
-    gae_lambda: Float[Array, ""] = 0.95
-    clip_range: Float[Array, ""] = 0.2
-    entropy_coef: Float[Array, ""] = 0.0
-    value_coef: Float[Array, ""] = 0.5
-    max_grad_norm: Float[Array, ""] = 0.5
-    init_log_std: Float[Array, ""] = -0.5
-    adam_eps: Float[Array, ""] = 1e-5
-    weight_decay: Float[Array, ""] = 0.0
-    budget: Float[Array, ""] = 500_000.0
+    learning_rate: Scalar = 1e-3
+    learning_rate_end: Scalar = 0.0
+    gamma: Scalar = 0.99
+    gae_lambda: Scalar = 0.95
+    clip_range: Scalar = 0.2
+    entropy_coef: Scalar = 0.0
+    value_coef: Scalar = 0.5
+    max_grad_norm: Scalar = 0.5
+    init_log_std: Scalar = -0.5
+    adam_eps: Scalar = 1e-5
+    weight_decay: Scalar = 0.0
+    budget: Scalar = 500_000.0
 
     def as_arrays(self) -> "Hyperparameters":
         """Returns the same numbers as arrays of the working precision: one trace for all."""

@@ -34,7 +34,5 @@ def generalized_advantages(
         advantage = delta + decay * advantage_tp1
         return advantage, advantage
 
-    _, advantage_t = jax.lax.scan(
-        step, jnp.zeros_like(r_t[0]), (delta_t, decay_t), reverse=True
-    )
+    _, advantage_t = jax.lax.scan(step, jnp.zeros_like(r_t[0]), (delta_t, decay_t), reverse=True)
     return advantage_t

@@ -1,7 +1,8 @@
 """Separate actor and critic, and the Gaussian policy."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rlcore.ppo.config import PPOConfig
+from rlcore.types import PyTree
 
 LOG_STD_RANGE = (-2.0, 0.5)
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -35,9 +37,9 @@ class MLP(nn.Module):
         for width in self.hidden_sizes:
             x = nn.Dense(width, kernel_init=nn.initializers.orthogonal(math.sqrt(2.0)))(x)
             x = _ACTIVATIONS[self.activation](x)
-        return nn.Dense(
-            self.output_size, kernel_init=nn.initializers.orthogonal(self.head_scale)
-        )(x)
+        return nn.Dense(self.output_size, kernel_init=nn.initializers.orthogonal(self.head_scale))(
+            x
+        )
 
 
 def actor(config: PPOConfig, action_size: int) -> MLP:
@@ -48,6 +50,31 @@ def actor(config: PPOConfig, action_size: int) -> MLP:
 def critic(config: PPOConfig) -> MLP:
     """Returns the network from observations to the value, one column wide."""
     return MLP(config.hidden_sizes, 1, config.activation, head_scale=1.0)
+
+
+def action_mean(
+    config: PPOConfig, params: PyTree, observation: Float[Array, "*batch O"], action_size: int
+) -> Float[Array, "*batch A"]:
+    """Returns the policy's mean action for each observation."""
+    mean = actor(config, action_size).apply(params["mean"], observation)
+    return cast(Array, mean)
+
+
+def value(
+    config: PPOConfig, params: PyTree, observation: Float[Array, "*batch O"]
+) -> Float[Array, "*batch"]:
+    """Returns the critic's value of each observation."""
+    column = critic(config).apply(params, observation)
+    return cast(Array, column)[..., 0]
+
+
+def apply_layers(
+    kernels: Sequence[Array], biases: Sequence[Array], activation: str, x: Float[Array, "*batch I"]
+) -> Float[Array, "*batch O"]:
+    """Returns what an ``MLP`` with these weights, as an exported policy holds them, returns."""
+    for kernel, bias in zip(kernels[:-1], biases[:-1], strict=True):
+        x = _ACTIVATIONS[activation](x @ kernel + bias)
+    return x @ kernels[-1] + biases[-1]
 
 
 def clamp_log_std(log_std: Float[Array, " A"]) -> Float[Array, " A"]:

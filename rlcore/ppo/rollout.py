@@ -1,5 +1,6 @@
 """Stepping the environments with the current policy, and what follows from the rewards."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ class EpisodeState:
 
 
 def begin_episodes(task: Any, config: PPOConfig, key: Key[Array, ""]) -> EpisodeState:
-    """Returns fresh episodes, as if begun at staggered times, so that time limits do not coincide."""
+    """Returns fresh episodes, as if begun at staggered times: time limits do not coincide."""
     zeros = jnp.zeros(config.num_envs)
     length = jnp.floor(jnp.linspace(0.0, task.horizon, config.num_envs, endpoint=False))
     return EpisodeState(task.reset(key, config.num_envs), length, zeros, zeros)
@@ -46,19 +47,18 @@ def collect(
         lambda leaf: leaf.reshape(shape + leaf.shape[1:]),
         task.reset(reset_key, shape[0] * shape[1]),
     )
-    network = networks.actor(config, task.action_size)
     std = jnp.exp(networks.clamp_log_std(actor_params["log_std"]))
 
     def step(carry: tuple[PyTree, Array], inputs: tuple[Array, PyTree]) -> tuple[Any, Transition]:
         (state, length), (noise_t, fresh_t) = carry, inputs
-        mean = network.apply(actor_params["mean"], task.observe(state))
+        mean = networks.action_mean(config, actor_params, task.observe(state), task.action_size)
         output = _step(task, state, length, mean + std * noise_t, noise_t, fresh_t)
         return (output.state, output.episode_length), output.transition
 
     (state, length), transitions = jax.lax.scan(
         step, (episodes.env, episodes.length), (noise, fresh)
     )
-    return episodes.replace(env=state, length=length), transitions
+    return replace(episodes, env=state, length=length), transitions
 
 
 def _step(
@@ -89,7 +89,7 @@ def follow_returns(
     after: EpisodeState,
     reward: Float[Array, "T B"],
     ended: Float[Array, "T B"],
-    gamma: Float[Array, ""],
+    gamma: Float[Array, ""] | float,
 ) -> tuple[EpisodeState, EpisodeStatistics]:
     """Returns ``after`` with its running sums brought up to date, and the sums at each step.
 
@@ -105,5 +105,5 @@ def follow_returns(
 
     first = (before.length, before.shaped_return, before.discounted_return)
     last, (length, total, discounted) = jax.lax.scan(step, first, (reward, continues))
-    after = after.replace(shaped_return=last[1], discounted_return=last[2])
+    after = replace(after, shaped_return=last[1], discounted_return=last[2])
     return after, EpisodeStatistics(length, total, discounted, ended)

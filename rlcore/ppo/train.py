@@ -1,5 +1,6 @@
 """The trainer: a state of arrays, and one jitted segment that advances it."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -146,7 +147,10 @@ def _train_one(
 
     state, history = jax.lax.scan(update, state, None, length=config.updates_per_segment)
     score, episodes = evaluate(
-        task, policy_of(config, task, state.params), state.evaluation_key, config.evaluation_episodes
+        task,
+        policy_of(config, task, state.params),
+        state.evaluation_key,
+        config.evaluation_episodes,
     )
     finished = jnp.sum(history["episodes_finished"])
     update_metrics = jax.tree.map(jnp.mean, history["update"])
@@ -166,8 +170,9 @@ def _train_one(
 
 def policy_of(config: PPOConfig, task: Any, params: PyTree) -> Any:
     """Returns the deterministic policy: observations to the mean action."""
-    network = networks.actor(config, task.action_size)
-    return partial(network.apply, params["actor"]["mean"])
+    return lambda observation: networks.action_mean(
+        config, params["actor"], observation, task.action_size
+    )
 
 
 def _update(
@@ -209,7 +214,8 @@ def _update(
         hyperparameters=hyperparameters,
         learning_rate=learning_rate,
     )
-    state = state.replace(
+    state = replace(
+        state,
         params=params,
         opt_state=opt_state,
         episodes=episodes,
@@ -240,10 +246,9 @@ def _samples(
     hyperparameters: Hyperparameters,
 ) -> Samples:
     """Returns what the losses read: log probabilities, values, advantages and targets."""
-    critic = networks.critic(config)
     observation = task.observe(transitions.state)
-    value = critic.apply(params["critic"], observation)[..., 0]
-    next_value = critic.apply(params["critic"], task.observe(transitions.next_state))[..., 0]
+    value = networks.value(config, params["critic"], observation)
+    next_value = networks.value(config, params["critic"], task.observe(transitions.next_state))
     advantage = generalized_advantages(
         reward,
         value,

@@ -59,9 +59,10 @@ def loss_and_metrics(
 
     ``grad_norm`` among the parts is left at zero: only the caller knows the gradient.
     """
-    network = networks.actor(config, samples.action.shape[-1])
-    mean = network.apply(params["actor"]["mean"], samples.observation)
-    value = networks.critic(config).apply(params["critic"], samples.observation)[..., 0]
+    mean = networks.action_mean(
+        config, params["actor"], samples.observation, samples.action.shape[-1]
+    )
+    value = networks.value(config, params["critic"], samples.observation)
     log_std = networks.clamp_log_std(params["actor"]["log_std"])
     log_prob = networks.gaussian_log_prob((samples.action - mean) * jnp.exp(-log_std), log_std)
     log_ratio = log_prob - samples.log_prob
@@ -77,9 +78,7 @@ def loss_and_metrics(
     else:
         value_part = losses.value_loss(value, samples.target)
     entropy = networks.gaussian_entropy(log_std)
-    loss = (
-        policy + hyperparameters.value_coef * value_part - hyperparameters.entropy_coef * entropy
-    )
+    loss = policy + hyperparameters.value_coef * value_part - hyperparameters.entropy_coef * entropy
     metrics = UpdateMetrics(
         policy_loss=policy,
         value_loss=value_part,

@@ -3,7 +3,13 @@
 from typing import Any
 
 from rlcore.rewards import swingup
-from rlcore.rewards.compose import COMBINATIONS, RewardParams, Term, make_reward_params, shaped_reward
+from rlcore.rewards.compose import (
+    COMBINATIONS,
+    RewardParams,
+    Term,
+    make_reward_params,
+    shaped_reward,
+)
 
 __all__ = [
     "COMBINATIONS",

@@ -77,7 +77,9 @@ def make_reward_params(terms: Mapping[str, Term], values: Mapping[str, Any]) -> 
         weights={name: number(f"{name}.weight", 0.0) for name in terms},
         switches={name: number(f"{name}.on", 1.0) for name in terms},
         parameters={
-            name: {key: number(f"{name}.{key}", default) for key, default in term.parameters.items()}
+            name: {
+                key: number(f"{name}.{key}", default) for key, default in term.parameters.items()
+            }
             for name, term in terms.items()
         },
     )

@@ -14,6 +14,7 @@ from rlcore.tasks.swingup import SwingUp
 
 Action = Float[Array, "*batch 1"]
 Value = Float[Array, "*batch"]
+Parameter = Float[Array, ""]
 State = CartPoleState
 
 
@@ -21,7 +22,9 @@ def _cos(task: SwingUp, state: State, action: Action, next_state: State) -> Valu
     return jnp.cos(next_state.theta)
 
 
-def _peak(task: SwingUp, state: State, action: Action, next_state: State, sharpness: Value) -> Value:
+def _peak(
+    task: SwingUp, state: State, action: Action, next_state: State, sharpness: Parameter
+) -> Value:
     return jnp.exp(-sharpness * jnp.square(1.0 - jnp.cos(next_state.theta)))
 
 
@@ -30,13 +33,13 @@ def _position(task: SwingUp, state: State, action: Action, next_state: State) ->
 
 
 def _position_upright(
-    task: SwingUp, state: State, action: Action, next_state: State, gate: Value
+    task: SwingUp, state: State, action: Action, next_state: State, gate: Parameter
 ) -> Value:
     return -jnp.square(next_state.x) * (jnp.cos(next_state.theta) > gate)
 
 
 def _spin_upright(
-    task: SwingUp, state: State, action: Action, next_state: State, gate: Value
+    task: SwingUp, state: State, action: Action, next_state: State, gate: Parameter
 ) -> Value:
     return -jnp.square(next_state.theta_dot) * (jnp.cos(next_state.theta) > gate)
 
@@ -57,7 +60,9 @@ def _velocity(task: SwingUp, state: State, action: Action, next_state: State) ->
     return -jnp.square(next_state.theta_dot)
 
 
-def _upright(task: SwingUp, state: State, action: Action, next_state: State, gate: Value) -> Value:
+def _upright(
+    task: SwingUp, state: State, action: Action, next_state: State, gate: Parameter
+) -> Value:
     return (jnp.cos(next_state.theta) > gate).astype(next_state.theta.dtype)
 
 
@@ -69,11 +74,15 @@ def _height01(task: SwingUp, state: State, action: Action, next_state: State) ->
     return (1.0 + jnp.cos(next_state.theta)) / 2.0
 
 
-def _centred(task: SwingUp, state: State, action: Action, next_state: State, margin: Value) -> Value:
+def _centred(
+    task: SwingUp, state: State, action: Action, next_state: State, margin: Parameter
+) -> Value:
     return tolerance(next_state.x, margin)
 
 
-def _calm(task: SwingUp, state: State, action: Action, next_state: State, margin: Value) -> Value:
+def _calm(
+    task: SwingUp, state: State, action: Action, next_state: State, margin: Parameter
+) -> Value:
     return tolerance(next_state.theta_dot, margin)
 
 

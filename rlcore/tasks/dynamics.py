@@ -27,6 +27,8 @@ class CartPoleState:
         return jnp.stack([self.x, self.x_dot, self.theta, self.theta_dot], axis=-1)
 
 
-def tolerance(value: Float[Array, "*batch"], margin: float) -> Float[Array, "*batch"]:
+def tolerance(
+    value: Float[Array, "*batch"], margin: Float[Array, ""] | float
+) -> Float[Array, "*batch"]:
     """Returns exp(-(value/margin)^2 ln 10): 1 at 0, and 0.1 at the margin."""
     return jnp.exp(-jnp.square(value / margin) * jnp.log(10.0))

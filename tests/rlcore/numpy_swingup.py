@@ -19,9 +19,7 @@ def derivative(state: np.ndarray, action: np.ndarray) -> np.ndarray:
     sin, cos = np.sin(theta), np.cos(theta)
     total = CART_MASS + POLE_MASS
     temp = (force + POLE_MASS * HALF_LENGTH * theta_dot**2 * sin) / total
-    theta_acc = (GRAVITY * sin - cos * temp) / (
-        HALF_LENGTH * (4 / 3 - POLE_MASS * cos**2 / total)
-    )
+    theta_acc = (GRAVITY * sin - cos * temp) / (HALF_LENGTH * (4 / 3 - POLE_MASS * cos**2 / total))
     x_acc = temp - POLE_MASS * HALF_LENGTH * theta_acc * cos / total
     return np.stack([x_dot, x_acc, theta_dot, theta_acc], axis=-1)
 

@@ -20,8 +20,6 @@ from tests.rlcore.small import swingup_reward
 TASK = SwingUp()
 GOLDEN = Path(__file__).parents[1] / "golden" / "swingup_reference.npz"
 
-pytestmark = pytest.mark.usefixtures("strict_ranks")
-
 
 @cache
 def golden():
@@ -46,12 +44,18 @@ def golden_rewards():
     return np.concatenate([golden()["reward"], golden()["rollout_reward"].ravel()])
 
 
+@jax.jit
 def stepped(states, actions):
-    """Next states [N, 4] and baseline rewards [N] in the working precision."""
-    state, action = CartPoleState.from_array(jnp.asarray(states)), jnp.asarray(actions)
-    next_state = TASK.step(state, action)
-    reward, _ = shaped_reward(TERMS["swingup"], swingup_reward(), TASK, state, action, next_state)
+    """Next states [N, 4] and baseline rewards [N]."""
+    state = CartPoleState.from_array(states)
+    next_state = TASK.step(state, actions)
+    reward, _ = shaped_reward(TERMS["swingup"], swingup_reward(), TASK, state, actions, next_state)
     return next_state.to_array(), reward
+
+
+@jax.jit
+def observed(states):
+    return TASK.observe(CartPoleState.from_array(states))
 
 
 def assert_close_in_float32(actual, expected):
@@ -62,27 +66,27 @@ def assert_close_in_float32(actual, expected):
     assert np.all(np.abs(actual - expected) <= 1e-5 * np.abs(expected) + 1e-5 * scale)
 
 
-def test_steps_are_the_stored_ones_in_float64(x64):
-    next_states, rewards = stepped(*golden_inputs())
+def test_steps_are_the_stored_ones_in_float64(x64, strict_ranks):
+    next_states, rewards = stepped(*map(jnp.asarray, golden_inputs()))
     assert next_states.dtype == rewards.dtype == np.float64
     np.testing.assert_allclose(next_states, golden_next_states(), rtol=0, atol=1e-10)
     np.testing.assert_allclose(rewards, golden_rewards(), rtol=0, atol=1e-10)
 
 
-def test_observations_and_terminations_are_the_stored_ones_in_float64(x64):
-    observation = TASK.observe(CartPoleState.from_array(jnp.asarray(golden()["state"])))
+def test_observations_and_terminations_are_the_stored_ones_in_float64(x64, strict_ranks):
+    observation = observed(jnp.asarray(golden()["state"]))
     np.testing.assert_allclose(observation, golden()["observation"], rtol=0, atol=1e-10)
-    next_states, _ = stepped(golden()["state"], golden()["action"])
+    next_states, _ = stepped(jnp.asarray(golden()["state"]), jnp.asarray(golden()["action"]))
     terminated = TASK.terminated(CartPoleState.from_array(next_states))
     assert 0 < np.sum(terminated) < len(terminated)
     np.testing.assert_array_equal(terminated, golden()["terminated"])
 
 
-def test_steps_and_observations_are_the_stored_ones_in_float32():
-    next_states, rewards = stepped(*golden_inputs())
+def test_steps_and_observations_are_the_stored_ones_in_float32(strict_ranks):
+    next_states, rewards = stepped(*map(jnp.asarray, golden_inputs()))
     assert_close_in_float32(next_states, golden_next_states())
     assert_close_in_float32(rewards, golden_rewards())
-    observation = TASK.observe(CartPoleState.from_array(jnp.asarray(golden()["state"])))
+    observation = observed(jnp.asarray(golden()["state"]))
     assert_close_in_float32(observation, golden()["observation"])
 
 
@@ -92,7 +96,9 @@ def test_a_step_from_rest_by_hand(x64):
     start = CartPoleState.from_array(jnp.zeros(4))
     after = TASK.step(start, jnp.array([3.0]))  # clipped to 1
     np.testing.assert_allclose(
-        after.to_array(), [0.0, 0.02 * 19.51219512195122, 0.0, -0.02 * 29.26829268292683], rtol=1e-14
+        after.to_array(),
+        [0.0, 0.02 * 19.51219512195122, 0.0, -0.02 * 29.26829268292683],
+        rtol=1e-14,
     )
 
 
@@ -168,7 +174,7 @@ def test_without_force_energy_is_kept_to_first_order(x64):
     start = jnp.array([0.0, 0.5, 2.0, -1.0])
     at_first = numpy_swingup.energy(np.asarray(start))
     drifts = [abs(numpy_swingup.energy(euler(dt, 0.5, start, 0.0)) - at_first) for dt in DTS]
-    assert drifts[0] < 0.05 * abs(at_first)
+    assert drifts[0] < 0.02  # J; from hanging to upright it takes 0.98 J
     assert slope(DTS, drifts) == pytest.approx(1.0, abs=0.1)
 
 

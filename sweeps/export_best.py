@@ -1,0 +1,60 @@
+"""Write the best of a finished sweep as files, and register its policy as an MLflow model.
+
+The folder holds the config, the policy (safetensors, and NumPy code that runs it), the test's
+statistics, the video and a README.  Takes a few seconds.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Which sweep, and where to."""
+
+    sweep: str
+    """Name of the sweep."""
+    out: Path = Path("best")
+    """Folder to write; it must not exist."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds one folder a sweep."""
+    tracking_uri: str | None = None
+    """MLflow store or server; the sweep's own if not given."""
+    register: bool = True
+    """Whether to register the policy as an MLflow model."""
+
+
+def main(flags: Flags) -> int:
+    """Exports, then registers; a server that does not answer does not undo the export."""
+    from tuners.export import check_out, export, load_best, register
+    from tuners.spec import check_tracking_uri, load_spec
+
+    check_out(flags.out)
+    spec = load_spec(flags.runs_dir / flags.sweep)
+    uri = flags.tracking_uri or spec.tracking_uri
+    check_tracking_uri(uri)
+    best = load_best(spec.folder)
+    export(best, flags.out)
+    print(f"{flags.out}: {', '.join(sorted(path.name for path in flags.out.iterdir()))}")
+    if not flags.register:
+        return 0
+    try:
+        model = register(best, flags.out, uri)
+    except Exception as error:  # MLflow raises all kinds, and the files are written already
+        reason = " ".join(str(error).split())[:300]
+        print(f"warning: the policy was not registered in MLflow: {reason}", file=sys.stderr)
+        return 1
+    print(f"registered as {model}; to run it on observations:")
+    print("  echo '{\"inputs\": [[0, 0, -1, 0, 0]]}' > observations.json")
+    print(
+        f"  MLFLOW_TRACKING_URI={uri} mlflow models predict -m {model}"
+        " -i observations.json --env-manager local"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    from sweeps.cli import run
+
+    run(Flags, main, __doc__)

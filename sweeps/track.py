@@ -1,0 +1,44 @@
+"""Write to MLflow what a sweep could not: its server was away, or the machine went down.
+
+What MLflow holds already stays as it is.  Takes seconds.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Which sweep, and where to."""
+
+    sweep: str
+    """Name of the sweep."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds one folder a sweep."""
+    tracking_uri: str | None = None
+    """MLflow store or server; the sweep's own if not given."""
+
+
+def main(flags: Flags) -> int:
+    """Brings MLflow up to date once."""
+    from tuners.spec import check_tracking_uri, load_spec
+    from tuners.tracking import Follower
+
+    spec = load_spec(flags.runs_dir / flags.sweep)
+    uri = flags.tracking_uri or spec.tracking_uri
+    check_tracking_uri(uri)
+    try:
+        Follower(spec.folder, uri).finish()
+    except Exception as error:  # MLflow raises all kinds; none loses anything
+        reason = " ".join(str(error).split())[:300]
+        print(f"error: MLflow at {uri} does not take it: {reason}", file=sys.stderr)
+        return 1
+    print(f"MLflow at {uri} holds all of {flags.sweep}")
+    return 0
+
+
+if __name__ == "__main__":
+    from sweeps.cli import run
+
+    run(Flags, main, __doc__)

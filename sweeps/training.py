@@ -1,0 +1,134 @@
+"""What ``sweeps/train.py`` does: from flags to a run, and its progress to the terminal."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rlcore.rewards import SHAPES
+from tuners.config import TrialConfig, load_config
+from tuners.presets import PRESETS
+from tuners.single import TrainingInterrupted, run_single
+from tuners.space import BadInput
+from tuners.spec import DEFAULT_TRACKING_URI, SweepSpec, check_code_version, load_spec, make_spec
+
+_HEADINGS = ("env_steps", "score", "return", "steps/s", "policy", "value", "entropy", "left")
+
+
+def run_training(flags: Any) -> int:
+    """Trains what the flags ask for; returns the exit code."""
+    if flags.video_every < 0:
+        raise BadInput(f"video_every is {flags.video_every}, but must be at least 0")
+    console = Console(soft_wrap=True)
+    spec = _resumed(flags) if flags.resume is not None else _fresh(flags)
+    console.print(
+        f"[bold]{spec.name}[/bold]  {spec.base.task}, {spec.base.ppo.seeds_per_trial} seeds,"
+        f" {spec.base.full_length:,} env_steps each, {spec.base.num_segments} segments",
+        highlight=False,
+    )
+    console.print("  ".join(f"{title:>10}" for title in _HEADINGS), style="dim", highlight=False)
+    progress = _Progress(console, spec.base)
+    try:
+        tracked = run_single(
+            spec,
+            resume=flags.resume is not None,
+            video_every=flags.video_every,
+            on_segment=progress.show,
+        )
+    except TrainingInterrupted:
+        console.print(f"Interrupted; go on with: python sweeps/train.py --resume {spec.name}")
+        return 130
+    console.print(f"\ncheckpoint, film strip and video: {spec.folder}", highlight=False)
+    if not tracked:
+        console.print(
+            f"[yellow]MLflow lacks part of it; once it answers: python sweeps/track.py --sweep"
+            f" {spec.name}[/yellow]",
+            highlight=False,
+        )
+    return 0
+
+
+def _fresh(flags: Any) -> SweepSpec:
+    name = flags.name or f"train-{flags.task}-{time.strftime('%Y%m%d-%H%M%S')}"
+    changes = {
+        key: getattr(flags, key) for key in ("seed", "seeds_per_trial", "budget", "tracking_uri")
+    }
+    if flags.config is not None:
+        return _from_config(load_config(flags.config), name, flags.runs_dir, changes)
+    if flags.task not in SHAPES:
+        raise BadInput(f"task is '{flags.task}'; allowed: {', '.join(SHAPES)}")
+    shapes = SHAPES[flags.task]
+    if flags.shape not in shapes:
+        raise BadInput(f"shape is '{flags.shape}'; allowed: {', '.join(shapes)}")
+    if flags.preset not in PRESETS:
+        raise BadInput(f"preset is '{flags.preset}'; allowed: {', '.join(PRESETS)}")
+    base = make_spec(
+        name=name, preset=flags.preset, task=flags.task, reward=shapes[flags.shape], space={}
+    ).base
+    return _from_config(base, name, flags.runs_dir, changes)
+
+
+def _from_config(
+    config: TrialConfig, name: str, runs_dir: Path, changes: dict[str, Any]
+) -> SweepSpec:
+    """Returns a sweep of the one trial; its grace period is its whole budget."""
+    entries = config.to_dict()
+    if changes["seeds_per_trial"] is not None:
+        entries["ppo"]["seeds_per_trial"] = changes["seeds_per_trial"]
+    if changes["budget"] is not None:
+        entries["budget"] = changes["budget"]
+    config = TrialConfig.from_dict(entries)
+    seeds = config.ppo.seeds_per_trial
+    return SweepSpec(
+        name=name,
+        preset="train",
+        base=config,
+        space={},
+        seed=changes["seed"] or 0,
+        num_trials=1,
+        scheduler="none",
+        validation_seeds=seeds,
+        test_seeds=seeds,
+        tracking_uri=changes["tracking_uri"] or DEFAULT_TRACKING_URI,
+        runs_dir=runs_dir,
+    )
+
+
+def _resumed(flags: Any) -> SweepSpec:
+    spec = load_spec(flags.runs_dir / flags.resume)
+    check_code_version(spec.folder)
+    if spec.preset != "train":
+        raise BadInput(f"'{spec.name}' is a sweep: resume it with the script that began it")
+    return spec
+
+
+class _Progress:
+    """Prints a line a segment."""
+
+    def __init__(self, console: Console, config: TrialConfig) -> None:
+        self._console = console
+        self._config = config
+        self._first: tuple[float, int] | None = None
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Prints a segment's row."""
+        now = time.monotonic()
+        self._first = self._first or (now, row["env_steps"])
+        since, steps = now - self._first[0], row["env_steps"] - self._first[1]
+        left = (self._config.full_length - row["env_steps"]) * since / steps if steps else None
+        cells = (
+            f"{row['env_steps']:,}",
+            f"{row['score']:.0f}",
+            _number(row["shaped_return"], 1),
+            f"{row['steps_per_second'] / 1e3:.0f} k",
+            _number(row["policy_loss"], 4),
+            _number(row["value_loss"], 4),
+            _number(row["entropy"], 2),
+            "" if left is None else f"{left:.0f} s",
+        )
+        self._console.print("  ".join(f"{cell:>10}" for cell in cells), highlight=False)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

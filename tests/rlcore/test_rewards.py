@@ -1,0 +1,235 @@
+"""Reward terms by hand, and how they combine."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlcore.rewards import COMBINATIONS, SHAPES, TERMS, make_reward_params, shaped_reward
+from rlcore.rewards.compose import reward_names
+from rlcore.tasks import TASKS
+from rlcore.tasks.dynamics import CartPoleState
+from rlcore.tasks.swingup import SwingUp
+
+pytestmark = pytest.mark.usefixtures("strict_ranks")
+
+TASK = SwingUp()
+SWINGUP = TERMS["swingup"]
+# cos = 1/2; a look at the state before would give other numbers throughout.
+BEFORE = CartPoleState.from_array(jnp.array([2.0, 3.0, 0.1, 7.0]))
+AFTER = CartPoleState.from_array(jnp.array([0.5, -1.0, np.pi / 3, 2.0]))
+ACTION = jnp.array([0.5])
+LITERAL = {
+    "cos": 0.5,
+    "peak": 0.0820849986,  # exp(-10 / 4)
+    "position": -0.25,
+    "position_upright": 0.0,  # 0.5 is below the gate, 0.95
+    "spin_upright": 0.0,
+    "effort": -0.25,
+    # kinetic 2/3 0.1 (0.5 2)^2 = 0.0666667, potential 0.49 (0.5 - 1) = -0.245, in units of 0.98 J
+    "energy": -0.1819727891,
+    "velocity": -4.0,
+    "upright": 0.0,
+    "alive": 1.0,
+    "height01": 0.75,
+    "centred": 0.8659643234,  # 10^(-1/16)
+    "calm": 0.6918309709,  # 10^(-4/25)
+    "gentle": 0.75,
+    "task_score": 0.75 * 0.9329821617 * 0.95 * 0.8459154855,
+}
+
+
+def reward_of(values, action=ACTION, after=AFTER, terms=SWINGUP):
+    reward, _ = shaped_reward(terms, make_reward_params(terms, values), TASK, BEFORE, action, after)
+    return reward
+
+
+def value_of(name, action=ACTION, after=AFTER, **parameters):
+    values = {f"{name}.{key}": number for key, number in parameters.items()}
+    params = make_reward_params(SWINGUP, values)
+    return shaped_reward(SWINGUP, params, TASK, BEFORE, action, after)[1][name]
+
+
+@pytest.mark.parametrize("name", SWINGUP)
+def test_a_term_by_hand(name):
+    np.testing.assert_allclose(value_of(name), LITERAL[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "expected"),
+    [
+        ("peak", {"sharpness": 4.0}, 0.3678794412),  # exp(-1)
+        ("position_upright", {"gate": 0.4}, -0.25),
+        ("spin_upright", {"gate": 0.4}, -4.0),
+        ("upright", {"gate": 0.4}, 1.0),
+        ("centred", {"margin": 0.5}, 0.1),
+        ("calm", {"margin": 2.0}, 0.1),
+    ],
+)
+def test_a_terms_own_parameters_by_hand(name, parameters, expected):
+    np.testing.assert_allclose(value_of(name, **parameters), expected, rtol=1e-6)
+
+
+def test_every_inner_parameter_is_read():
+    for name, term in SWINGUP.items():
+        for key in term.parameters:
+            changed = value_of(name, **{key: 0.3})
+            assert changed != LITERAL[name], f"{name}.{key}"
+
+
+@pytest.mark.parametrize(("name", "expected"), [("effort", -9.0), ("gentle", 0.0)])
+def test_the_action_counts_unclipped(name, expected):
+    assert value_of(name, action=jnp.array([-3.0])) == expected
+
+
+def test_the_score_clips_the_action():
+    full, more = (value_of("task_score", action=jnp.array([a])) for a in (1.0, 3.0))
+    assert full == more
+
+
+def test_the_baseline_by_hand():
+    # cos 1, inside the gates: 1 + 1.5 - 0.01 / 4 - 0.3 / 4 - 0.05 4 - 0.0005 / 4
+    upright = CartPoleState.from_array(jnp.array([0.5, -1.0, 0.0, 2.0]))
+    np.testing.assert_allclose(reward_of(SHAPES["swingup"]["baseline"], after=upright), 2.222375)
+
+
+def test_a_sum_by_hand():
+    values = {"cos.weight": 2.0, "velocity.weight": 0.5, "height01.weight": -1.0}
+    np.testing.assert_allclose(reward_of(values), 2 * 0.5 + 0.5 * -4 - 0.75, rtol=1e-6)
+
+
+def test_a_product_by_hand():
+    # velocity has no map to [0, 1] and takes no part. cos maps to 3/4, energy to exp(-0.18197).
+    values = {
+        "combine": "product",
+        "cos.weight": 1.0,
+        "height01.weight": 0.5,
+        "energy.weight": 0.2,
+        "velocity.weight": 9.0,
+    }
+    expected = 0.75 * (1 - 0.5 * 0.25) * (1 - 0.2 * (1 - 0.8336237))
+    np.testing.assert_allclose(reward_of(values), expected, rtol=1e-6)
+
+
+def test_a_shape_without_terms_is_nothing():
+    assert reward_of({}) == 0.0
+    assert reward_of({"combine": "product"}) == 1.0
+
+
+@pytest.mark.parametrize("combine", COMBINATIONS)
+def test_a_term_switched_off_has_no_weight(combine):
+    others = {"combine": combine, "calm.weight": 0.3, "height01.weight": 0.6}
+    used, unused = others | {"cos.weight": 0.7}, others | {"cos.weight": 0.0}
+    assert reward_of(used | {"cos.on": 0.0}) == reward_of(unused) == reward_of(others)
+    assert reward_of(used | {"cos.on": 1.0}) == reward_of(used) != reward_of(unused)
+
+
+NUMBERS = st.floats(-50, 50, width=32)
+STATES = st.builds(lambda *columns: jnp.array(columns), NUMBERS, NUMBERS, NUMBERS, NUMBERS)
+WEIGHTS = st.fixed_dictionaries({f"{name}.weight": st.floats(-2, 2, width=32) for name in SWINGUP})
+
+
+@partial(jax.jit, static_argnums=0)
+def combined(task_name, params, after, action):
+    task = TASKS[task_name]()
+    after = CartPoleState.from_array(after)
+    return shaped_reward(TERMS[task_name], params, task, after, action, after)
+
+
+@given(weights=WEIGHTS, name=st.sampled_from(sorted(SWINGUP)), after=STATES, action=NUMBERS)
+def test_doubling_a_weight_doubles_its_part_of_a_sum(weights, name, after, action):
+    action, weight = jnp.array([action]), f"{name}.weight"
+    totals = []
+    for factor in (0.0, 1.0, 2.0):
+        params = make_reward_params(SWINGUP, weights | {weight: factor * weights[weight]})
+        total, values = combined("swingup", params, after, action)
+        totals.append(float(total))
+    part = float(weights[weight] * values[name])
+    # float32 keeps a sum of 15 parts to about 15 roundings of the largest.
+    largest = max(abs(weights[f"{n}.weight"] * float(value)) for n, value in values.items())
+    tolerance = 15 * 2**-23 * max(2 * abs(part), largest)
+    assert totals[1] - totals[0] == pytest.approx(part, abs=tolerance)
+    assert totals[2] - totals[0] == pytest.approx(2 * part, abs=tolerance)
+
+
+SCORE = {
+    "combine": "product",
+    "height01.weight": 1.0,
+    "centred.weight": 1 / 2,
+    "calm.weight": 1 / 2,
+    "gentle.weight": 1 / 5,
+}
+
+
+@given(after=STATES, action=st.floats(-1, 1, width=32))
+def test_the_score_is_a_product_of_terms(after, action):
+    reward, values = combined(
+        "swingup", make_reward_params(SWINGUP, SCORE), after, jnp.array([action])
+    )
+    np.testing.assert_allclose(reward, values["task_score"], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("task", sorted(TERMS))
+@given(data=st.data())
+def test_the_terms_of_a_product_map_to_the_unit_interval(task, data):
+    terms = TERMS[task]
+    after, action = data.draw(STATES), jnp.array([data.draw(NUMBERS)])
+    _, values = combined(task, make_reward_params(terms, {}), after, action)
+    mapped = {name: terms[name].unit(values[name]) for name in terms if terms[name].unit}
+    assert mapped
+    for name, unit in mapped.items():
+        assert 0 <= unit <= 1, name
+
+
+@pytest.mark.parametrize("task", sorted(TERMS))
+def test_batches_of_any_shape(task):
+    batch = jax.tree.map(lambda leaf: jnp.full((3, 2), leaf), AFTER)
+    reward, values = shaped_reward(
+        TERMS[task],
+        make_reward_params(TERMS[task], SHAPES[task]["baseline"]),
+        TASKS[task](),
+        batch,
+        jnp.full((3, 2, TASKS[task].action_size), 0.5),
+        batch,
+    )
+    assert reward.shape == (3, 2)
+    assert {value.shape for value in values.values()} == {(3, 2)}
+    assert np.unique(reward).size == 1
+
+
+def test_all_shapes_share_one_structure():
+    """So that one compiled program takes them all."""
+    one = make_reward_params(SWINGUP, SHAPES["swingup"]["baseline"])
+    other = make_reward_params(SWINGUP, SCORE | {"peak.sharpness": 3, "cos.on": 0})
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    types = [[(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(p)] for p in (one, other)]
+    assert types[0] == types[1]
+
+
+@pytest.mark.parametrize("name", ["kos.weight", "cos.wait", "cos.gate", "cos", "", "weight"])
+def test_an_unknown_name_is_refused_with_those_known(name):
+    with pytest.raises(ValueError) as refusal:
+        make_reward_params(SWINGUP, {"cos.weight": 1.0, name: 1.0})
+    message = str(refusal.value)
+    assert f"'{name}'" in message
+    assert "\n" not in message
+    for known in ("combine", "cos.weight", "cos.on", "peak.sharpness"):
+        assert known in message
+
+
+def test_an_unknown_way_of_combining_is_refused_with_those_known():
+    with pytest.raises(ValueError, match=r"'median'.*sum, product"):
+        make_reward_params(SWINGUP, {"combine": "median"})
+
+
+def test_every_name_may_be_set():
+    names = reward_names(SWINGUP)
+    assert len(names) == len(set(names))
+    params = make_reward_params(SWINGUP, {name: 0.5 for name in names if name != "combine"})
+    numbers = jax.tree.leaves((params.weights, params.switches, params.parameters))
+    assert len(numbers) == len(names) - 1
+    assert all(number == 0.5 for number in numbers)

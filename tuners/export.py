@@ -1,0 +1,261 @@
+"""The best configuration and policy of a sweep as files that need nothing of this project.
+
+A new exporter is a function and a line in ``EXPORTERS``.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors.numpy import load_file
+
+import rlcore.policy
+from rlcore.checkpoint import read_metadata
+from rlcore.policy import Policy
+from rlcore.tasks import TASKS
+from rlcore.video import load_recording, write_video
+from tuners.config import TrialConfig
+from tuners.media import RECORDING_FILE, video_path
+from tuners.results import read_trials
+from tuners.space import BadInput
+from tuners.spec import check_writable
+from tuners.tracking import STATE_FILE, SUMMARY
+
+CHECKPOINT_FILE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Best:
+    """What a sweep found.
+
+    Attributes:
+        folder: the sweep's.
+        comparison: what ``comparison.json`` holds.
+        config: the winner's.
+        policy: the winner's best validation seed.
+        seed: that seed.
+        trial: the validation trial it was trained in.
+        checkpoint: folder of that trial's last checkpoint.
+    """
+
+    folder: Path
+    comparison: Mapping[str, Any]
+    config: TrialConfig
+    policy: Policy
+    seed: int
+    trial: str
+    checkpoint: Path
+
+
+def load_best(folder: Path) -> Best:
+    """Returns the winner of a finished sweep.
+
+    Raises:
+        BadInput: the sweep has not finished, or its checkpoint is gone or damaged.
+    """
+    path = folder / "comparison.json"
+    if not path.exists():
+        raise BadInput(
+            f"sweep '{folder.name}' has not finished; go on with it: --resume {folder.name}"
+        )
+    comparison = json.loads(path.read_text())
+    trial = next(t for t in read_trials(folder) if t["trial"] == comparison["best_trial"])
+    checkpoint = folder / str(trial["checkpoint"])
+    try:
+        metadata = read_metadata(checkpoint / CHECKPOINT_FILE)
+        arrays = load_file(checkpoint / CHECKPOINT_FILE)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"the winner's checkpoint cannot be read: {error}") from error
+    best = int(np.argmax(np.mean(metadata["recent_scores"], axis=0)))
+    config = TrialConfig.from_dict(comparison["config"])
+    policy = policy_from_checkpoint(arrays, config, best)
+    return Best(
+        folder, comparison, config, policy, metadata["seeds"][best], trial["trial"], checkpoint
+    )
+
+
+def policy_from_checkpoint(
+    arrays: Mapping[str, np.ndarray], config: TrialConfig, seed_index: int
+) -> Policy:
+    """Returns the deterministic policy of one seed in a checkpoint's arrays."""
+    layers = range(len(config.ppo.hidden_sizes) + 1)
+    prefix = "params/actor/mean/params"
+    return Policy(
+        kernels=tuple(arrays[f"{prefix}/Dense_{i}/kernel"][seed_index] for i in layers),
+        biases=tuple(arrays[f"{prefix}/Dense_{i}/bias"][seed_index] for i in layers),
+        activation=config.ppo.activation,
+        task=config.task,
+    )
+
+
+def export(best: Best, out: Path) -> None:
+    """Writes every export into the new folder ``out``; it appears when it is whole.
+
+    Raises:
+        BadInput: ``out`` exists, or cannot be written.
+    """
+    check_out(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    try:
+        beside.chmod(0o755)
+        for name, write in EXPORTERS.items():
+            write(best, beside / name)
+        beside.rename(out)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_out(out: Path) -> None:
+    """Refuses a folder that exists or cannot be made.
+
+    Raises:
+        BadInput: which.
+    """
+    if out.exists():
+        raise BadInput(f"--out {out} exists; name a folder that does not")
+    check_writable(out, "--out")
+
+
+def _write_config(best: Best, path: Path) -> None:
+    path.write_text(yaml.safe_dump(best.config.to_dict(), sort_keys=False))
+
+
+def _write_policy(best: Best, path: Path) -> None:
+    best.policy.save(path)
+
+
+def _write_policy_code(best: Best, path: Path) -> None:
+    shutil.copyfile(rlcore.policy.__file__, path)
+
+
+def _write_statistics(best: Best, path: Path) -> None:
+    path.write_text(json.dumps(best.comparison, indent=2))
+
+
+def _write_video(best: Best, path: Path) -> None:
+    """Shows the seed whose policy is exported."""
+    drawn = video_path(best.folder, best.trial)
+    if drawn.exists():
+        shutil.copyfile(drawn, path)
+    else:
+        write_video(path, load_recording(best.checkpoint / RECORDING_FILE))
+
+
+def _write_readme(best: Best, path: Path) -> None:
+    score = best.comparison["table"][best.comparison["winner"]]["final_score"]
+    path.write_text(
+        _README.format(
+            sweep=best.comparison["sweep"],
+            winner=best.comparison["winner"],
+            task=best.config.task,
+            seed=best.seed,
+            score=score["value"],
+            low=score["low"],
+            high=score["high"],
+            seeds=best.comparison["test_seeds"],
+            observation=TASKS[best.config.task].observation_size,
+        )
+    )
+
+
+_README = """# A policy for `{task}`
+
+The winner (`{winner}`) of sweep `{sweep}`. Its configuration scored {score:.0f} of 1000
+(95 % interval {low:.0f} to {high:.0f}) on {seeds} test seeds; this policy is the one of its best
+validation seed ({seed}).
+
+It runs with NumPy alone, in this folder:
+
+    import numpy as np
+    from policy import Policy
+
+    policy = Policy.load("policy.safetensors")
+    action = policy(np.zeros({observation}))   # [..., {observation}] -> [..., 1], in [-1, 1]
+
+For `swingup` the observation is `[x/2.4, x_dot/2, cos theta, sin theta, theta_dot/3]` with
+theta = 0 upright, in m, m/s and rad/s; the force on the cart is 20 N times the action, held for
+0.02 s.
+
+| file | what it is |
+|---|---|
+| `config.yaml` | what was trained; `python sweeps/train.py --config config.yaml` does it anew |
+| `policy.safetensors` | the weights |
+| `policy.py` | runs them |
+| `test.json` | the test against the baseline |
+| `video.mp4` | one hanging start and two from any angle |
+"""
+
+EXPORTERS: dict[str, Callable[[Best, Path], None]] = {
+    "config.yaml": _write_config,
+    "policy.safetensors": _write_policy,
+    "policy.py": _write_policy_code,
+    "test.json": _write_statistics,
+    "video.mp4": _write_video,
+    "README.md": _write_readme,
+}
+
+# Joined to the source of ``rlcore/policy.py``: a model that needs NumPy and MLflow alone.
+_MODEL_CODE = """
+
+import mlflow
+
+
+class PolicyModel(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        self.policy = Policy.load(context.artifacts["policy"])
+
+    def predict(self, context, model_input, params=None):
+        return self.policy(np.asarray(model_input, dtype=np.float32))
+
+
+mlflow.models.set_model(PolicyModel())
+"""
+
+
+def register(best: Best, out: Path, tracking_uri: str) -> str:
+    """Registers the exported policy as an MLflow model and logs the export in the summary run.
+
+    Returns:
+        The model's URI, for ``mlflow models predict -m``.
+
+    Raises:
+        Exception: whatever MLflow raises when it cannot be reached.
+    """
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    mlflow.set_tracking_uri(tracking_uri)
+    state = json.loads((best.folder / STATE_FILE).read_text())
+    run_id = state["runs"][SUMMARY]
+    size = TASKS[best.config.task].observation_size
+    single = np.dtype(np.float32)
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(single, (-1, size))]),
+        outputs=Schema([TensorSpec(single, (-1, best.policy.kernels[-1].shape[1]))]),
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        code = Path(scratch) / "policy_model.py"
+        code.write_text(Path(rlcore.policy.__file__).read_text() + _MODEL_CODE)
+        with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice on signatures; this model states its own
+            mlflow.log_artifacts(str(out), "best")
+            model = mlflow.pyfunc.log_model(
+                name="policy",
+                python_model=str(code),
+                artifacts={"policy": str(out / "policy.safetensors")},
+                pip_requirements=[f"mlflow=={mlflow.__version__}", f"numpy=={np.__version__}"],
+                signature=signature,
+                registered_model_name=f"shapesweep-{best.config.task}",
+            )
+    return f"models:/shapesweep-{best.config.task}/{model.registered_model_version}"

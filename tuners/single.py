@@ -1,0 +1,157 @@
+"""One configuration trained in this process, on disk and in MLflow like a sweep of one trial."""
+
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from rlcore.video import write_film_strip, write_video
+from tuners import tracking
+from tuners.media import MEDIA_FOLDER, film_strip_path, video_path
+from tuners.results import ResultsWriter, config_json, now
+from tuners.run import newest_checkpoint, prepare
+from tuners.spec import SweepSpec
+from tuners.trial import Trial
+
+TRIAL = "trial-000"
+CHECKPOINT_EVERY = 8
+
+
+class TrainingInterrupted(Exception):
+    """Ctrl-C: the running segment has ended, and a checkpoint is on disk."""
+
+
+def run_single(
+    spec: SweepSpec,
+    *,
+    resume: bool,
+    video_every: int,
+    on_segment: Callable[[dict[str, Any]], None],
+) -> bool:
+    """Trains ``spec.base`` to the end of its budget; returns whether MLflow holds everything.
+
+    Args:
+        spec: its seeds of the search phase are trained.
+        resume: goes on with what lies in ``spec.folder``.
+        video_every: films the policy every so many segments; 0 films the last only.
+        on_segment: is told each segment's row.
+
+    Raises:
+        BadInput: the run cannot be begun; nothing was changed.
+        TrainingInterrupted: Ctrl-C was pressed; the run can be resumed.
+    """
+    prepare(spec, resume=resume)
+    follower = tracking.start_following(spec.folder, spec.tracking_uri)
+    try:
+        with ThreadPoolExecutor(1) as drawing:
+            _train(spec, video_every, on_segment, drawing)
+        return tracking.stop_following(follower, timeout=60.0)
+    finally:
+        if follower.poll() is None:
+            tracking.stop_following(follower, timeout=10.0)
+
+
+def _train(
+    spec: SweepSpec,
+    video_every: int,
+    on_segment: Callable[[dict[str, Any]], None],
+    drawing: ThreadPoolExecutor,
+) -> None:
+    writer = ResultsWriter(spec.folder, spec.base.task)
+    (spec.folder / MEDIA_FOLDER).mkdir(exist_ok=True)
+    seeds = spec.seeds("search")
+    trial = Trial(spec.base, seeds)
+    checkpoint = newest_checkpoint(spec.folder, TRIAL)
+    if checkpoint is not None:
+        trial.load(checkpoint)
+    elif TRIAL not in writer.trials:
+        writer.put_trial(
+            {
+                "trial": TRIAL,
+                "phase": "search",
+                "row": "baseline",
+                "seeds": seeds,
+                "config": config_json(spec.base.to_dict()),
+                "status": "running",
+                "started": now(),
+            }
+        )
+    drawn: list[Future[None]] = []
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
+    try:
+        while not trial.finished and not interrupts:
+            row = _segment(spec, trial, writer)
+            on_segment(row)
+            if row["diverged"]:
+                break
+            if video_every and row["segment"] % video_every == 0:
+                path = video_path(spec.folder, f"{TRIAL}@{row['env_steps']:09d}")
+                drawn.append(drawing.submit(write_video, path, trial.recording()))
+            if row["segment"] % CHECKPOINT_EVERY == 0:
+                _checkpoint(spec.folder, trial)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    folder = _checkpoint(spec.folder, trial)
+    if interrupts:
+        writer.flush()
+        raise TrainingInterrupted
+    _end(spec, trial, writer, folder, drawing, drawn)
+
+
+def _segment(spec: SweepSpec, trial: Trial, writer: ResultsWriter) -> dict[str, Any]:
+    row = trial.advance() | {"trial": TRIAL, "phase": "search"}
+    row["segment"] = row["env_steps"] // spec.base.ppo.steps_per_segment
+    row["stop_reason"] = None
+    if row["done"]:
+        row["stop_reason"] = "diverged" if row["diverged"] else "budget"
+    writer.add_segment(row)
+    writer.flush()
+    return row
+
+
+def _end(
+    spec: SweepSpec,
+    trial: Trial,
+    writer: ResultsWriter,
+    checkpoint: Path,
+    drawing: ThreadPoolExecutor,
+    drawn: list[Future[None]],
+) -> None:
+    if trial.episodes is not None:
+        recording = trial.recording()
+        drawn.append(
+            drawing.submit(write_film_strip, film_strip_path(spec.folder, TRIAL), recording)
+        )
+        drawn.append(drawing.submit(write_video, video_path(spec.folder, TRIAL), recording))
+    for future in drawn:
+        future.result()
+    last = trial.last_row
+    writer.put_trial(
+        {
+            "trial": TRIAL,
+            "status": "finished",
+            "stop_reason": "diverged" if last.get("diverged") else "budget",
+            "env_steps": trial.env_steps,
+            "objective": last.get("objective"),
+            "score": last.get("score"),
+            "ended": now(),
+            "checkpoint": str(checkpoint.relative_to(spec.folder)),
+        }
+    )
+    writer.flush()
+
+
+def _checkpoint(folder: Path, trial: Trial) -> Path:
+    """Writes a checkpoint under a name of its own and removes all but the last two."""
+    parent = folder / "tune" / "session-001" / TRIAL
+    path = parent / f"checkpoint_{trial.env_steps:012d}"
+    path.mkdir(parents=True, exist_ok=True)
+    trial.save(path)
+    for old in sorted(parent.glob("checkpoint_*"))[:-2]:
+        for file in old.iterdir():
+            os.unlink(file)
+        old.rmdir()
+    return path
