@@ -1,7 +1,6 @@
 """Train states as files: no pickle, versioned, written beside and then renamed."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file, save_file
 
+from rlcore.files import replacing
 from rlcore.ppo.train import TrainState
 from rlcore.types import PyTree
 
@@ -34,7 +34,8 @@ def save_checkpoint(path: Path, state: TrainState, metadata: dict[str, Any]) -> 
         "schema_version": str(SCHEMA_VERSION),
         "metadata": json.dumps(metadata),
     }
-    write_atomically(path, save(arrays, metadata=header))
+    with replacing(path) as beside:
+        save_file(arrays, beside, metadata=header)
 
 
 def load_checkpoint(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -87,23 +88,6 @@ def read_metadata(path: Path) -> dict[str, Any]:
         return dict(json.loads(header["metadata"]))
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}); use the checkpoint before it") from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes ``content`` beside ``path``, then renames: no reader sees half a file.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _named_leaves(tree: PyTree) -> dict[str, Any]:

@@ -7,12 +7,10 @@ the right, pictures in pixels with y pointing down.
 
 import math
 import os
-import secrets
 import subprocess
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +21,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from PIL import Image, ImageDraw, ImageFont
+
+from rlcore.files import replacing
 
 EPISODES = 3
 FRAMES_PER_SECOND = 50
@@ -116,7 +116,7 @@ def save_recording(path: str | os.PathLike[str], recording: Recording) -> None:
     scalars = {name: float(getattr(recording, name)) for name in _SCALARS}
     metadata = {"format": _FORMAT, "schema": _SCHEMA, "crc32": _checksum(arrays, scalars)}
     metadata |= {name: repr(value) for name, value in scalars.items()}
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
 
 
@@ -203,7 +203,7 @@ def write_video(path: str | os.PathLike[str], recording: Recording) -> None:
         OSError: the file cannot be written, or ffmpeg failed. Nothing is left behind, an earlier
             file is intact.
     """
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         _encode(frames(recording), temporary)
 
 
@@ -238,7 +238,7 @@ def write_film_strip(
         if column:
             moment = replace(moment, caption="")  # said once
         strip.paste(_draw_panel(layout, moment), (column * pitch, 0))
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         strip.save(temporary, format="PNG")
 
 
@@ -293,22 +293,6 @@ def _checksum(arrays: Mapping[str, np.ndarray], scalars: Mapping[str, float]) ->
 
 def _unreadable(path: str | os.PathLike[str], what: str) -> ValueError:
     return ValueError(f"{os.fspath(path)} {what}; check the path, or record the episodes again.")
-
-
-@contextmanager
-def _replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a new file beside `path` that takes its place on success and is deleted on failure."""
-    final = Path(path)
-    temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.touch(exist_ok=False)
-        yield temporary
-        with open(temporary, "r+b") as written:
-            os.fsync(written.fileno())  # or a power cut could leave the new name on an empty file
-        os.replace(temporary, final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _encode(pictures: Iterator[np.ndarray], path: Path) -> None:

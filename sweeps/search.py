@@ -5,20 +5,23 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tuners.ahead import start_compiling
 from tuners.config import baseline
 from tuners.describe import describe_change, likeness_to_score
 from tuners.phases import BASELINE, TASK_SCORE
-from tuners.run import Interrupted, SweepResult, run_sweep
 from tuners.space import Domain, load_space
-from tuners.spec import SweepSpec, check_code_version, load_spec, make_spec
+from tuners.spec import SweepSpec, check_code_version, load_spec, make_spec, prepare
 from tuners.tracking import run_link
 from tuners.validate import COLUMNS, verdict
+
+if TYPE_CHECKING:
+    from tuners.run import SweepResult
 
 
 class SearchFlags(Protocol):
@@ -56,10 +59,13 @@ def run_search(flags: Any, default_space: Callable[[str], Mapping[str, Domain]])
     spec = _resumed(flags) if flags.resume is not None else _fresh(flags, default_space)
     _print_plan(console, spec)
     begun = time.monotonic()
+    prepare(spec, resume=flags.resume is not None)
+    if spec.gpus_per_trial == 0:
+        start_compiling(spec.base)
+    from tuners.run import Interrupted, run_sweep  # Ray takes seconds to import
+
     try:
-        result = run_sweep(
-            spec, console=console, resume=flags.resume is not None, address=flags.address
-        )
+        result = run_sweep(spec, console=console, address=flags.address)
     except Interrupted:
         console.print(f"Interrupted. Everything known is in {spec.folder}; to go on:")
         console.print(f"  {_command(spec)} --resume {spec.name}", highlight=False)
@@ -105,7 +111,7 @@ def _print_plan(console: Console, spec: SweepSpec) -> None:
     )
 
 
-def print_result(console: Console, spec: SweepSpec, result: SweepResult, seconds: float) -> None:
+def print_result(console: Console, spec: SweepSpec, result: "SweepResult", seconds: float) -> None:
     """Prints the final table, the verdict, what changed in the reward, and what to run next."""
     plan, comparison = result.plan, result.comparison
     winner = plan.winner
@@ -135,7 +141,7 @@ def print_result(console: Console, spec: SweepSpec, result: SweepResult, seconds
     _print_next(console, spec, result.tracked)
 
 
-def _final_table(result: SweepResult) -> Table:
+def _final_table(result: "SweepResult") -> Table:
     winner = result.plan.winner
     names = {winner: f"winner ({winner})", BASELINE: "baseline", TASK_SCORE: "the score as reward"}
     if winner == BASELINE:

@@ -14,8 +14,12 @@ from beartype import beartype
 from hypothesis import settings
 from jaxtyping import Array, Float, install_import_hook
 
-# Left out: rlcore.video and rlcore.policy, which annotate no shapes and say themselves what is wrong
-# with an argument; rlcore.rewards.swingup, whose scalar parameters are annotated as batches.
+# Most tests run a program for less time than XLA takes to optimise it: this halves the time of all.
+# tests/rlcore/test_policy.py trains with the optimisations that a user has. For this process alone.
+jax.config.update("jax_disable_most_optimizations", True)
+
+# Left out: rlcore.video and rlcore.policy, which annotate no shapes and say themselves what is
+# wrong with an argument; rlcore.rewards.swingup, whose scalar parameters are annotated as batches.
 SHAPE_CHECKED = (
     *("rlcore.checkpoint", "rlcore.evaluate", "rlcore.ppo", "rlcore.tasks", "rlcore.types"),
     "rlcore.rewards.compose",

@@ -28,7 +28,7 @@ WORKER_FILES = ("tuners/pinning.py", "tuners/trainable.py")
 
 TYPING_ONLY = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
-FILE_OWNERS = ("rlcore/checkpoint.py", "rlcore/video.py", "rlcore/policy.py")
+FILE_OWNERS = ("rlcore/files.py", "rlcore/checkpoint.py", "rlcore/video.py", "rlcore/policy.py")
 FILE_MODULES = ("safetensors", "imageio", "PIL", "shutil", "tempfile", "zipfile", "tarfile")
 FILE_FUNCTIONS = {
     *("open", "io.open", "os.open", "os.fdopen"),

@@ -12,7 +12,7 @@ from rlcore.tasks import TASKS
 from rlcore.tasks.dynamics import CartPoleState
 from rlcore.video import load_recording
 from tuners.config import TrialConfig
-from tuners.media import RECORDING_FILE
+from tuners.layout import RECORDING_FILE
 from tuners.results import read_trials
 from tuners.spec import SweepSpec
 

@@ -23,13 +23,17 @@ from rlcore.policy import Policy
 from rlcore.tasks import TASKS
 from rlcore.video import load_recording, write_video
 from tuners.config import TrialConfig
-from tuners.media import RECORDING_FILE, video_path
+from tuners.layout import (
+    COMPARISON_FILE,
+    RECORDING_FILE,
+    STATE_FILE,
+    TRACKING_FILE,
+    video_path,
+)
 from tuners.results import read_trials
 from tuners.space import BadInput
 from tuners.spec import check_writable
-from tuners.tracking import STATE_FILE, SUMMARY
-
-CHECKPOINT_FILE = "state.safetensors"
+from tuners.tracking import SUMMARY
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def load_best(folder: Path) -> Best:
     Raises:
         BadInput: the sweep has not finished, or its checkpoint is gone or damaged.
     """
-    path = folder / "comparison.json"
+    path = folder / COMPARISON_FILE
     if not path.exists():
         raise BadInput(
             f"sweep '{folder.name}' has not finished; go on with it: --resume {folder.name}"
@@ -70,8 +74,8 @@ def load_best(folder: Path) -> Best:
     trial = next(t for t in read_trials(folder) if t["trial"] == comparison["best_trial"])
     checkpoint = folder / str(trial["checkpoint"])
     try:
-        metadata = read_metadata(checkpoint / CHECKPOINT_FILE)
-        arrays = load_file(checkpoint / CHECKPOINT_FILE)
+        metadata = read_metadata(checkpoint / STATE_FILE)
+        arrays = load_file(checkpoint / STATE_FILE)
     except (OSError, ValueError) as error:
         raise BadInput(f"the winner's checkpoint cannot be read: {error}") from error
     best = int(np.argmax(np.mean(metadata["recent_scores"], axis=0)))
@@ -236,7 +240,7 @@ def register(best: Best, out: Path, tracking_uri: str) -> str:
     from mlflow.types import Schema, TensorSpec
 
     mlflow.set_tracking_uri(tracking_uri)
-    state = json.loads((best.folder / STATE_FILE).read_text())
+    state = json.loads((best.folder / TRACKING_FILE).read_text())
     run_id = state["runs"][SUMMARY]
     size = TASKS[best.config.task].observation_size
     single = np.dtype(np.float32)

@@ -8,21 +8,14 @@ from typing import Any
 import ray
 
 from rlcore.video import load_recording, write_film_strip, write_video
+from tuners.layout import (
+    MEDIA_FOLDER,
+    PLOTS_FOLDER,
+    RECORDING_FILE,
+    film_strip_path,
+    video_path,
+)
 from tuners.results import read_segments, read_trials
-
-MEDIA_FOLDER = "media"
-PLOTS_FOLDER = "plots"
-RECORDING_FILE = "recording.safetensors"
-
-
-def film_strip_path(folder: Path, trial: str) -> Path:
-    """Returns where a trial's film strip lies."""
-    return folder / MEDIA_FOLDER / f"{trial}.png"
-
-
-def video_path(folder: Path, trial: str) -> Path:
-    """Returns where a trial's video lies, if it has one."""
-    return folder / MEDIA_FOLDER / f"{trial}.mp4"
 
 
 class MediaQueue:

@@ -32,3 +32,8 @@ def pin_to_free_core() -> int | None:
         os.sched_setaffinity(0, {core})
         return core
     return None
+
+
+def pin_to_last_core() -> None:
+    """Binds this process to one core without claiming it."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

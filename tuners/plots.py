@@ -1,6 +1,5 @@
 """The sweep's figures as PNG files."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from rlcore.files import replacing
 from tuners.validate import THRESHOLD, gather_curves, interquartile_mean
 
 _COLORS = {"asha": "#b9c2cc", "budget": "#2f6f9f", "diverged": "#c0392b", "error": "#c0392b"}
@@ -66,10 +66,8 @@ def plot_search(
 def _save(figure: Figure, path: Path) -> None:
     figure.axes[0].spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        figure.savefig(beside, format="png", dpi=120)
-        os.replace(beside, path)
+        with replacing(path) as beside:
+            figure.savefig(beside, format="png", dpi=120)
     finally:
         plt.close(figure)
-        beside.unlink(missing_ok=True)

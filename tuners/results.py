@@ -7,7 +7,6 @@ takes the folder as one table.  A segment counts as reported once it is in there
 
 import itertools
 import json
-import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,11 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rlcore.files import replacing
 from rlcore.rewards import TERMS
+from tuners.layout import SEGMENTS_FOLDER, TRIALS_FILE
 
 SCHEMA_VERSION = 1
-TRIALS_FILE = "trials.parquet"
-SEGMENTS_FOLDER = "segments.parquet"
 MERGE_ABOVE = 64
 
 TRIALS_SCHEMA = pa.schema(
@@ -222,16 +221,8 @@ def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
-    """Writes beside, then renames.  The temporary name starts with a dot: readers pass over it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as beside:
+        pq.write_table(table, beside)
 
 
 def now() -> float:

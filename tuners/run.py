@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,19 +15,20 @@ import ray
 from ray import tune
 from rich.console import Console
 
+from rlcore.files import replacing
 from tuners import tracking
 from tuners.adapter import InterruptStopper, PlanSearcher, SweepCallback
+from tuners.asha import SearchPhaseASHA
 from tuners.console import SweepConsole
+from tuners.layout import COMPARISON_FILE, TUNE_FOLDER, newest_checkpoint
 from tuners.media import MediaQueue
 from tuners.phases import BASELINE, TASK_SCORE, Job, Outcome, Plan, job_from_row
 from tuners.results import ResultsWriter, read_segments, read_trials
-from tuners.schedulers import SCHEDULERS, SearchPhaseASHA
-from tuners.space import BadInput
-from tuners.spec import SweepSpec, check_tracking_uri, check_writable
+from tuners.schedulers import SCHEDULERS
+from tuners.spec import SweepSpec
 from tuners.trainable import SegmentTrainable
 from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, utilisation
 
-COMPARISON_FILE = "comparison.json"
 CHECKPOINT_EVERY = 4
 RETRIES = 3
 _RAY_SETTINGS = {
@@ -64,22 +64,17 @@ class SweepResult:
     failures: list[str]
 
 
-def run_sweep(
-    spec: SweepSpec, *, console: Console, resume: bool = False, address: str | None = None
-) -> SweepResult:
-    """Runs a sweep to its end, or on from where it was, and returns what it found.
+def run_sweep(spec: SweepSpec, *, console: Console, address: str | None = None) -> SweepResult:
+    """Runs a sweep to its end, on from where its folder says it is, and returns what it found.
 
     Args:
-        spec: the sweep.
+        spec: the sweep; ``tuners.spec.prepare`` has made its folder or checked it.
         console: where a person looks.
-        resume: goes on with the sweep in ``spec.folder``.
         address: of a Ray cluster; None starts Ray here, unless RAY_ADDRESS is set.
 
     Raises:
-        BadInput: the sweep cannot be begun; nothing was changed.
         Interrupted: Ctrl-C was pressed; the sweep can be resumed.
     """
-    prepare(spec, resume=resume)
     follower = tracking.start_following(spec.folder, spec.tracking_uri)
     tracked = False
     try:
@@ -99,22 +94,6 @@ def run_sweep(
         if follower.poll() is None:
             tracking.stop_following(follower, timeout=10.0)
     return SweepResult(plan, comparison, utilisation(segments, cores), tracked, failures)
-
-
-def prepare(spec: SweepSpec, *, resume: bool) -> None:
-    """Makes the sweep's folder, or checks that it is there to be resumed.
-
-    Raises:
-        BadInput: the name is taken, a place cannot be written, or the tracking URI cannot work.
-    """
-    check_tracking_uri(spec.tracking_uri)
-    check_writable(spec.folder, "output folder")
-    if resume:
-        return
-    if spec.folder.exists():
-        raise BadInput(f"sweep '{spec.name}' exists; take another name, or --resume {spec.name}")
-    spec.folder.mkdir(parents=True)
-    spec.save()
 
 
 def _train(
@@ -175,7 +154,7 @@ def _make_tuner(
     # As many trials wait as run.  With fewer, Tune starts the workers one after the other, and
     # gives up each that is still starting when a trial ends elsewhere.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots(spec))
-    session = len(list((spec.folder / "tune").glob("*"))) + 1
+    session = len(list((spec.folder / TUNE_FOLDER).glob("*"))) + 1
     return tune.Tuner(
         tune.with_resources(SegmentTrainable, resources),
         tune_config=tune.TuneConfig(
@@ -188,7 +167,7 @@ def _make_tuner(
         ),
         run_config=tune.RunConfig(
             name=f"session-{session:03d}",
-            storage_path=str((spec.folder / "tune").absolute()),
+            storage_path=str((spec.folder / TUNE_FOLDER).absolute()),
             stop=stopper,
             verbose=0,
             callbacks=[callback],
@@ -256,20 +235,6 @@ def _close(writer: ResultsWriter, trial: dict[str, Any], last: dict[str, Any]) -
     return writer.trials[trial["trial"]]
 
 
-def newest_checkpoint(folder: Path, trial: str) -> Path | None:
-    """Returns the folder of a trial's furthest readable checkpoint, if there is one."""
-    from rlcore.checkpoint import read_metadata
-    from tuners.trial import CHECKPOINT_FILE
-
-    found = []
-    for path in folder.glob(f"tune/*/{trial}/checkpoint_*/{CHECKPOINT_FILE}"):
-        try:
-            found.append((read_metadata(path)["env_steps"], path.parent))
-        except (ValueError, OSError):
-            continue  # damaged: the one before serves
-    return max(found)[1] if found else None
-
-
 def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
     """Writes ``comparison.json``: the final table and all that a reader needs beside it."""
     winner = plan.winner
@@ -297,9 +262,8 @@ def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
         "best_trial": best_validated_trial(spec, plan),
         "test_seeds": spec.test_seeds,
     }
-    beside = spec.folder / f".{COMPARISON_FILE}.{os.getpid()}.tmp"
-    beside.write_text(json.dumps(entries, indent=2))
-    os.replace(beside, spec.folder / COMPARISON_FILE)
+    with replacing(spec.folder / COMPARISON_FILE) as beside:
+        beside.write_text(json.dumps(entries, indent=2))
     return comparison
 
 

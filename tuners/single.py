@@ -9,10 +9,15 @@ from typing import Any
 
 from rlcore.video import write_film_strip, write_video
 from tuners import tracking
-from tuners.media import MEDIA_FOLDER, film_strip_path, video_path
+from tuners.layout import (
+    MEDIA_FOLDER,
+    TUNE_FOLDER,
+    film_strip_path,
+    newest_checkpoint,
+    video_path,
+)
 from tuners.results import ResultsWriter, config_json, now
-from tuners.run import newest_checkpoint, prepare
-from tuners.spec import SweepSpec
+from tuners.spec import SweepSpec, prepare
 from tuners.trial import Trial
 
 TRIAL = "trial-000"
@@ -146,7 +151,7 @@ def _end(
 
 def _checkpoint(folder: Path, trial: Trial) -> Path:
     """Writes a checkpoint under a name of its own and removes all but the last two."""
-    parent = folder / "tune" / "session-001" / TRIAL
+    parent = folder / TUNE_FOLDER / "session-001" / TRIAL
     path = parent / f"checkpoint_{trial.env_steps:012d}"
     path.mkdir(parents=True, exist_ok=True)
     trial.save(path)

@@ -15,14 +15,15 @@ from urllib.parse import urlsplit
 import yaml
 
 import rlcore
+from rlcore.files import replacing
 from tuners import results
 from tuners.config import TrialConfig, check_space
+from tuners.layout import SPEC_FILE
 from tuners.presets import PRESETS
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import SEARCHERS
 from tuners.space import BadInput, Domain, parse_space
 
-SPEC_FILE = "sweep.yaml"
 TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 MAX_SEED = 100_000
@@ -152,9 +153,8 @@ class SweepSpec:
             "git_revision": git_revision(),
             "versions": versions(),
         }
-        beside = self.folder / f".{SPEC_FILE}.{os.getpid()}.tmp"
-        beside.write_text(yaml.safe_dump(entries, sort_keys=False))
-        os.replace(beside, self.folder / SPEC_FILE)
+        with replacing(self.folder / SPEC_FILE) as beside:
+            beside.write_text(yaml.safe_dump(entries, sort_keys=False))
 
 
 def make_spec(
@@ -189,6 +189,22 @@ def make_spec(
     if "budget" in given:
         base = replace(base, budget=given.pop("budget"))
     return SweepSpec(name=name, preset=preset, base=base, space=space, **{**entries, **given})
+
+
+def prepare(spec: SweepSpec, *, resume: bool) -> None:
+    """Makes the sweep's folder, or checks that it is there to be resumed.
+
+    Raises:
+        BadInput: the name is taken, a place cannot be written, or the tracking URI cannot work.
+    """
+    check_tracking_uri(spec.tracking_uri)
+    check_writable(spec.folder, "output folder")
+    if resume:
+        return
+    if spec.folder.exists():
+        raise BadInput(f"sweep '{spec.name}' exists; take another name, or --resume {spec.name}")
+    spec.folder.mkdir(parents=True)
+    spec.save()
 
 
 def load_spec(folder: Path) -> SweepSpec:

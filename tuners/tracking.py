@@ -18,10 +18,20 @@ from typing import Any
 
 import yaml
 
-from tuners.media import film_strip_path, video_path
+from rlcore.files import replacing
+from tuners.layout import (
+    COMPARISON_FILE,
+    PLOTS_FOLDER,
+    SEGMENTS_FOLDER,
+    SPEC_FILE,
+    STATE_FILE,
+    TRACKING_FILE,
+    TRIALS_FILE,
+    film_strip_path,
+    video_path,
+)
 from tuners.results import read_segments, read_trials
 
-STATE_FILE = "mlflow.json"
 SUMMARY = "sweep"
 FOLLOW_EVERY = 1.0
 METRICS = (
@@ -45,7 +55,7 @@ METRICS = (
 )
 _METRICS_PER_CALL = 1000
 _CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-_SUMMARY_FILES = ("sweep.yaml", "comparison.json", "trials.parquet")
+_SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, TRIALS_FILE)
 
 
 class Follower:
@@ -87,10 +97,10 @@ class Follower:
         for name in _SUMMARY_FILES:
             if (self.folder / name).exists():
                 self._client.log_artifact(run_id, str(self.folder / name))
-        for name in ("plots", "segments.parquet"):
+        for name in (PLOTS_FOLDER, SEGMENTS_FOLDER):
             if (self.folder / name).exists():
                 self._client.log_artifacts(run_id, str(self.folder / name), name)
-        comparison = self.folder / "comparison.json"
+        comparison = self.folder / COMPARISON_FILE
         if comparison.exists():
             self._log_comparison(run_id, json.loads(comparison.read_text()))
             self._summary_run(ended=True)
@@ -101,7 +111,7 @@ class Follower:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
-        self._sweep = yaml.safe_load((self.folder / "sweep.yaml").read_text())
+        self._sweep = yaml.safe_load((self.folder / SPEC_FILE).read_text())
         client = MlflowClient(self.uri)
         task = self._sweep["spec"]["base"]["task"]
         found = client.get_experiment_by_name(task)
@@ -109,7 +119,7 @@ class Follower:
             self._experiment = client.create_experiment(task, self._artifact_location(task))
         else:
             self._experiment = found.experiment_id
-        state = self.folder / STATE_FILE
+        state = self.folder / TRACKING_FILE
         if state.exists():
             loaded = json.loads(state.read_text())
             if loaded["tracking_uri"] == self.uri:
@@ -204,7 +214,7 @@ class Follower:
         }
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         if trial["checkpoint"] is not None:
-            checkpoint = self.folder / trial["checkpoint"] / "state.safetensors"
+            checkpoint = self.folder / trial["checkpoint"] / STATE_FILE
             if checkpoint.exists():
                 self._client.log_artifact(run_id, str(checkpoint), "checkpoint")
         failed = trial["stop_reason"] in ("diverged", "error")
@@ -269,9 +279,8 @@ class Follower:
             "experiment": self._sweep["spec"]["base"]["task"],
             **self._state,
         }
-        beside = self.folder / f".{STATE_FILE}.{os.getpid()}.tmp"
-        beside.write_text(json.dumps(entries))
-        os.replace(beside, self.folder / STATE_FILE)
+        with replacing(self.folder / TRACKING_FILE) as beside:
+            beside.write_text(json.dumps(entries))
 
 
 def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -318,7 +327,7 @@ def stop_following(process: "subprocess.Popen[bytes]", timeout: float) -> bool:
 
 def run_link(folder: Path) -> str | None:
     """Returns the path of the experiment's page in MLflow's UI, or None before there is one."""
-    state = folder / STATE_FILE
+    state = folder / TRACKING_FILE
     if not state.exists():
         return None
     experiment = json.loads(state.read_text())["experiment_id"]
@@ -331,6 +340,8 @@ def _follow(folder: Path, tracking_uri: str) -> int:
     follower = Follower(folder, tracking_uri)
     last_error = ""
     while not _input_closed(FOLLOW_EVERY):
+        if not (folder / TRIALS_FILE).exists():
+            continue  # making a new store takes seconds, which the start has better use for
         last_error = _attempt(follower.sync, last_error)
     return 1 if _attempt(follower.finish, "") else 0
 

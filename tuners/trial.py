@@ -3,10 +3,14 @@
 Ray Tune's trainable and ``sweeps/train.py`` both drive it.
 """
 
+import fcntl
+import hashlib
 import os
 import socket
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -24,22 +28,36 @@ from rlcore.rewards import TERMS, make_reward_params
 from rlcore.tasks import TASKS
 from rlcore.video import Recording, save_recording
 from tuners.config import TrialConfig
+from tuners.layout import RECORDING_FILE, STATE_FILE
 
-CHECKPOINT_FILE = "state.safetensors"
-RECORDING_FILE = "recording.safetensors"
 OBJECTIVE_WINDOW = 3
 POLE_LENGTH = 1.0
 
 
 @cache
-def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk, so that the next process need not compile them again."""
-    folder = os.environ.get("SHAPESWEEP_CACHE", str(Path.home() / ".cache" / "shapesweep"))
-    jax.config.update("jax_compilation_cache_dir", folder)
+def use_compilation_cache() -> Path:
+    """Keeps compiled programs on disk, so that the next process need not compile them again.
+
+    Returns:
+        The folder: SHAPESWEEP_CACHE if that is set, or ~/.cache/shapesweep.
+    """
+    folder = Path(os.environ.get("SHAPESWEEP_CACHE", Path.home() / ".cache" / "shapesweep"))
+    folder.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    return folder
 
 
 _programs: dict[tuple[str, PPOConfig], Any] = {}
+
+
+@contextmanager
+def _one_compiles(key: tuple[str, PPOConfig]) -> Iterator[None]:
+    """Lets one process compile a program while those that need the same wait for the cache."""
+    name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+    with open(use_compilation_cache() / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class Trial:
@@ -127,7 +145,7 @@ class Trial:
             "env_steps": self.env_steps,
             "recent_scores": [scores.tolist() for scores in self._recent],
         }
-        save_checkpoint(folder / CHECKPOINT_FILE, self.state, metadata)
+        save_checkpoint(folder / STATE_FILE, self.state, metadata)
         if self.episodes is not None:
             save_recording(folder / RECORDING_FILE, self.recording())
 
@@ -138,7 +156,7 @@ class Trial:
             ValueError: the checkpoint is damaged or of another config.
         """
         template = jax.eval_shape(lambda: self.state)
-        self.state, metadata = load_checkpoint(folder / CHECKPOINT_FILE, template)
+        self.state, metadata = load_checkpoint(folder / STATE_FILE, template)
         self._recent.clear()
         self._recent.extend(np.asarray(scores) for scores in metadata["recent_scores"])
 
@@ -152,9 +170,11 @@ class Trial:
         key = (self.config.task, self.config.ppo)
         is_new = key not in _programs
         if is_new:
-            _programs[key] = train_segment.lower(
+            lowered = train_segment.lower(
                 self.config.ppo, self.task, self.state, self.hyperparameters, self.reward_params
-            ).compile()
+            )
+            with _one_compiles(key):
+                _programs[key] = lowered.compile()
         return _programs[key], is_new
 
 

@@ -1,5 +1,6 @@
 """Policies as plain arrays: the same actions as in JAX, the same score in another simulator."""
 
+import itertools
 import json
 import shutil
 import struct
@@ -31,7 +32,7 @@ TRAINED = PPOConfig(updates_per_segment=16, seeds_per_trial=1)  # 65 536 steps a
 
 def random_policy(sizes=(5, 8, 8, 1), activation="tanh", **changes):
     generator = np.random.default_rng(0)
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    pairs = list(itertools.pairwise(sizes))
     fields = {
         "kernels": tuple(generator.normal(size=pair).astype(np.float32) for pair in pairs),
         "biases": tuple(generator.normal(size=b).astype(np.float32) for _, b in pairs),
@@ -71,7 +72,7 @@ def test_an_action_by_hand():
         task="swingup",
         action_limit=3.0,
     )
-    # Hidden relu(1 + 1, -2 + 1) = 2, 0: action 4 - 1; hidden relu(0.4, 0.2): 0.8 + 0.2 - 1; clipped.
+    # Hidden relu(1 + 1, -2 + 1) = 2, 0: action 4 - 1. Hidden relu(0.4, 0.2): 0.8 + 0.2 - 1.
     np.testing.assert_allclose(policy(np.array([1.0, 2.0])), [3.0])
     np.testing.assert_allclose(
         policy(np.array([[0.4, 0.0], [9.0, 0.0]])), [[0.0], [3.0]], atol=1e-6
@@ -114,8 +115,13 @@ def test_observations_of_another_width_are_refused(shape):
 
 @pytest.fixture(scope="module")
 def trained():
+    """Parameters and score of a policy trained as a user would: XLA's optimisations are on."""
     reward = make_reward_params(TERMS["swingup"], {"task_score.weight": 1.0})
-    state, metrics = train(fresh_state(TRAINED, seeds=(0,)), TRAINED, reward=reward, segments=4)
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        state, metrics = train(fresh_state(TRAINED, seeds=(0,)), TRAINED, reward=reward, segments=4)
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
     return jax.tree.map(np.asarray, state.params), float(metrics.score.score[0])
 
 

@@ -26,8 +26,8 @@ ENDLESS = 1e9
 class Probe:
     """An episode is of one side, -1 or 1, which stands in ``x``; ``theta`` counts its steps.
 
-    Observation: the side, and 0 in the first step, 1 in any other. Ends after ``steps``; time limit:
-    2 steps.
+    Observation: the side, and 0 in the first step, 1 in any other. Ends after ``steps``. Time
+    limit: 2 steps.
     """
 
     steps: float = 1.0

@@ -145,7 +145,7 @@ def euler(dt, duration, start, action):
 
 
 def fine_integration(duration, start, action, steps=2000):
-    """Runge and Kutta's fourth-order integration of the equations, in steps of a quarter of a ms."""
+    """Runge and Kutta's fourth-order integration of the equations."""
     state, h = np.asarray(start), duration / steps
     for _ in range(steps):
         k1 = numpy_swingup.derivative(state, action)

@@ -41,7 +41,8 @@ def assert_states(states, shape):
 def check_shapes_and_types(task):
     key = jax.random.key(0)
     action = jnp.zeros((N, task.action_size))
-    start, hanging = (jax.eval_shape(lambda: f(key, N)) for f in (task.reset, task.reset_hanging))
+    start = jax.eval_shape(lambda: task.reset(key, N))
+    hanging = jax.eval_shape(lambda: task.reset_hanging(key, N))
     after = jax.eval_shape(task.step, start, action)
     assert_states(start, (N,))
     assert_states(hanging, (N,))

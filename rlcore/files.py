@@ -1,0 +1,29 @@
+"""Files that appear whole or not at all."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a new file beside ``path`` that takes its place on success and is deleted on failure.
+
+    Its name begins with a dot, so readers that list the folder pass over it.
+
+    Raises:
+        OSError: the folder cannot be written; an earlier file is intact.
+    """
+    final = Path(path)
+    temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        with open(temporary, "r+b") as written:
+            os.fsync(written.fileno())  # or a power cut could leave the new name on an empty file
+        os.replace(temporary, final)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,74 @@
+"""A sweep so small that a test can write it by hand: specs, rows of both tables, outcomes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuners.config import TrialConfig, baseline
+from tuners.phases import Job, Outcome
+from tuners.presets import PRESETS
+from tuners.results import config_json
+from tuners.space import BadInput, Uniform
+from tuners.spec import SweepSpec, make_spec
+
+PPO = PRESETS["smoke"]["ppo"]
+SEGMENT: int = PPO.steps_per_segment
+SPACE = {"learning_rate": Uniform(1e-4, 1e-2)}
+CONFIG = TrialConfig(reward=baseline("swingup"), ppo=PPO, budget=8 * SEGMENT)
+
+
+def small_spec(folder: Path, **overrides: Any) -> SweepSpec:
+    """The smoke preset's sweep in ``folder``: 4 trials, 8 segments, two seeds in each phase."""
+    entries: dict[str, Any] = {"name": "sweep", "preset": "smoke", "task": "swingup"}
+    entries |= {"reward": baseline("swingup"), "space": SPACE, "runs_dir": folder}
+    return make_spec(**entries | overrides)
+
+
+def trial_row(trial: str, phase: str = "search", row: str = "baseline", **columns: Any) -> dict:
+    """A trial that has just begun, with some columns changed."""
+    entries = {"trial": trial, "phase": phase, "row": row, "seeds": [0, 1], "status": "running"}
+    return entries | {"config": config_json(CONFIG.to_dict()), "started": 1000.0} | columns
+
+
+def segment_row(trial: str, segment: int, phase: str = "search", **columns: Any) -> dict:
+    """The report of a segment, with some columns changed."""
+    entries = {
+        "trial": trial,
+        "phase": phase,
+        "segment": segment,
+        "env_steps": segment * SEGMENT,
+        "time": 1000.0 + segment,
+        "objective": 10.0 * segment,
+        "score": 11.0 * segment,
+        "seed_scores": [11.0 * segment, 11.0 * segment],
+        "diverged": False,
+        "done": False,
+        "stop_reason": None,
+    }
+    return entries | columns
+
+
+def budget(objective: float) -> Outcome:
+    """How a job ends that nobody stops."""
+    return Outcome(objective, "budget")
+
+
+def names(jobs: Sequence[Job | None]) -> list[str | None]:
+    """The jobs' names; None where none was handed out."""
+    return [job.name if job is not None else None for job in jobs]
+
+
+def refusal(call: Any, *arguments: Any, **named: Any) -> str:
+    """The one line with which ``call`` refuses its arguments."""
+    with pytest.raises(BadInput) as refused:
+        call(*arguments, **named)
+    message = str(refused.value)
+    assert message and "\n" not in message
+    return message
+
+
+def without(entries: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
+    """The entries but for some."""
+    return {name: value for name, value in entries.items() if name not in left_out}

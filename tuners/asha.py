@@ -1,0 +1,69 @@
+"""ASHA over the search phase of a sweep, with rungs that a resume can rebuild."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+
+
+class SearchPhaseASHA(AsyncHyperBandScheduler):
+    """ASHA (Li et al. 2020) on env_steps over the search phase; other phases run to the end.
+
+    Rungs are kept under the job's name, not under Tune's trial id, so that they can be rebuilt
+    from a sweep's segments table: Tune itself forgets them.
+    """
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Takes in a trial of the search phase."""
+        if is_searched(trial):
+            super().on_trial_add(tune_controller, _by_name(trial))
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Returns whether the trial goes on."""
+        if not is_searched(trial):
+            return TrialScheduler.CONTINUE
+        return str(super().on_trial_result(tune_controller, _by_name(trial), result))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Counts the last report at its rung, and lets go of the trial."""
+        if is_searched(trial):
+            super().on_trial_complete(tune_controller, _by_name(trial), result)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Lets go of a trial that failed for good."""
+        self._trial_info.pop(_by_name(trial).trial_id, None)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """Lets go of a trial that was taken back."""
+        self._trial_info.pop(_by_name(trial).trial_id, None)
+
+    def replay(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Brings the rungs to where the reports of the search phase, in their order, left them."""
+        for row in rows:
+            if row["phase"] == "search":
+                (bracket,) = self._brackets
+                trial: Any = _Named(row["trial"])
+                bracket.on_result(trial, row["env_steps"], self._metric_op * row["objective"])
+
+    @property
+    def rungs(self) -> dict[int, dict[str, float]]:
+        """Objectives by job name at each rung's env_steps."""
+        (bracket,) = self._brackets
+        return {int(milestone): dict(recorded) for milestone, recorded in bracket._rungs}
+
+
+class _Named:
+    """A trial as ASHA's book-keeping sees it: known by its job's name."""
+
+    def __init__(self, name: str) -> None:
+        self.trial_id = name
+
+
+def _by_name(trial: Trial) -> Any:
+    return _Named(trial.config["job"])
+
+
+def is_searched(trial: Trial) -> bool:
+    """Returns whether the trial belongs to the search phase."""
+    return bool(trial.config["phase"] == "search")

@@ -1,0 +1,39 @@
+"""Where everything lies in a sweep's folder."""
+
+from pathlib import Path
+
+SPEC_FILE = "sweep.yaml"
+COMPARISON_FILE = "comparison.json"
+TRACKING_FILE = "mlflow.json"
+TRIALS_FILE = "trials.parquet"
+SEGMENTS_FOLDER = "segments.parquet"
+MEDIA_FOLDER = "media"
+PLOTS_FOLDER = "plots"
+TUNE_FOLDER = "tune"
+
+# In a checkpoint's folder.
+STATE_FILE = "state.safetensors"
+RECORDING_FILE = "recording.safetensors"
+
+
+def film_strip_path(folder: Path, trial: str) -> Path:
+    """Returns where a trial's film strip lies."""
+    return folder / MEDIA_FOLDER / f"{trial}.png"
+
+
+def video_path(folder: Path, trial: str) -> Path:
+    """Returns where a trial's video lies, if it has one."""
+    return folder / MEDIA_FOLDER / f"{trial}.mp4"
+
+
+def newest_checkpoint(folder: Path, trial: str) -> Path | None:
+    """Returns the folder of a trial's furthest readable checkpoint, if there is one."""
+    from rlcore.checkpoint import read_metadata
+
+    found = []
+    for path in folder.glob(f"{TUNE_FOLDER}/*/{trial}/checkpoint_*/{STATE_FILE}"):
+        try:
+            found.append((read_metadata(path)["env_steps"], path.parent))
+        except (ValueError, OSError):
+            continue  # damaged: the one before serves
+    return max(found)[1] if found else None
