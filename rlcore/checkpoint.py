@@ -1,6 +1,8 @@
 """Train states as files: no pickle, versioned, written beside and then renamed."""
 
 import json
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,12 @@ def save_checkpoint(path: Path, state: TrainState, metadata: dict[str, Any]) -> 
     arrays = {
         name: np.ascontiguousarray(_plain(leaf)) for name, leaf in _named_leaves(state).items()
     }
+    text = json.dumps(metadata)
     header = {
         "format": FORMAT,
         "schema_version": str(SCHEMA_VERSION),
-        "metadata": json.dumps(metadata),
+        "metadata": text,
+        "crc32": _checksum(arrays, text),
     }
     with replacing(path) as beside:
         save_file(arrays, beside, metadata=header)
@@ -49,22 +53,14 @@ def load_checkpoint(path: Path, template: TrainState) -> tuple[TrainState, dict[
         ValueError: the file is damaged, not a checkpoint, or of another config or version.
         FileNotFoundError: there is no such file.
     """
-    metadata = read_metadata(path)
+    header, metadata = _read_header(path)
     arrays = load_file(path)
+    if header.get("crc32") != _checksum(arrays, header["metadata"]):
+        raise ValueError(f"{path} is damaged (its checksum differs); use the checkpoint before it")
     names = _named_leaves(template)
     if set(arrays) != set(names):
         raise ValueError(f"{path} holds another kind of trainer state; use the config it came with")
-    leaves = []
-    for name, expected in names.items():
-        array = arrays[name]
-        is_key = jnp.issubdtype(expected.dtype, jax.dtypes.prng_key)
-        leaf = jax.random.wrap_key_data(jnp.asarray(array)) if is_key else jnp.asarray(array)
-        if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
-            raise ValueError(
-                f"{path}: {name} is {leaf.dtype}{list(leaf.shape)}, but the config asks for"
-                f" {expected.dtype}{list(expected.shape)}; use the config it came with"
-            )
-        leaves.append(leaf)
+    leaves = [_restore(path, name, arrays[name], leaf) for name, leaf in names.items()]
     return jax.tree.unflatten(jax.tree.structure(template), leaves), metadata
 
 
@@ -75,19 +71,39 @@ def read_metadata(path: Path) -> dict[str, Any]:
         ValueError: the file is damaged or not a checkpoint of this version.
         FileNotFoundError: there is no such file.
     """
+    return _read_header(path)[1]
+
+
+def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
-        if header.get("format") != FORMAT:
-            raise ValueError(f"{path} is not a checkpoint of this project")
-        if header.get("schema_version") != str(SCHEMA_VERSION):
-            raise ValueError(
-                f"{path} has checkpoint version {header.get('schema_version')}, but this code"
-                f" reads version {SCHEMA_VERSION}"
-            )
-        return dict(json.loads(header["metadata"]))
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}); use the checkpoint before it") from error
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of this project")
+    if header.get("schema_version") != str(SCHEMA_VERSION):
+        raise ValueError(
+            f"{path} has checkpoint version {header.get('schema_version')}, but this code"
+            f" reads version {SCHEMA_VERSION}"
+        )
+    try:
+        return header, dict(json.loads(header["metadata"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}); use the checkpoint before it") from error
+
+
+def _restore(path: Path, name: str, array: np.ndarray, expected: Any) -> jax.Array:
+    """Returns a stored array as the template's leaf has it; never converts it."""
+    is_key = jnp.issubdtype(expected.dtype, jax.dtypes.prng_key)
+    wanted = jax.eval_shape(jax.random.key_data, expected) if is_key else expected
+    if array.shape != wanted.shape or array.dtype != wanted.dtype:
+        raise ValueError(
+            f"{path}: {name} is {array.dtype}{list(array.shape)}, but the config asks for"
+            f" {wanted.dtype}{list(wanted.shape)}; use the config it came with"
+        )
+    leaf = jnp.asarray(array)
+    return jax.random.wrap_key_data(leaf) if is_key else leaf
 
 
 def _named_leaves(tree: PyTree) -> dict[str, Any]:
@@ -99,3 +115,12 @@ def _plain(leaf: jax.Array) -> np.ndarray:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(leaf))
     return np.asarray(leaf)
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], metadata: str) -> str:
+    crc = zlib.crc32(metadata.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        crc = zlib.crc32(repr((name, array.dtype.str, array.shape)).encode(), crc)
+        crc = zlib.crc32(array.tobytes(), crc)
+    return f"{crc:08x}"

@@ -4,6 +4,7 @@ policy = Policy.load("policy.safetensors")
 action = policy(observation)          # [..., O] -> [..., A]
 """
 
+import itertools
 import json
 import os
 import struct
@@ -14,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 FORMAT = "shapesweep-policy"
+_READ_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0.0),
-    "swish": lambda x: x / (1.0 + np.exp(-x)),
+    "swish": lambda x: 0.5 * x * (1.0 + np.tanh(0.5 * x)),
 }
 
 
@@ -89,15 +91,30 @@ class Policy:
             if metadata["format"] != FORMAT or metadata["activation"] not in _ACTIVATIONS:
                 raise ValueError("not a policy")
             layers = range(len(arrays) // 2)
-            return cls(
+            policy = cls(
                 kernels=tuple(arrays[f"layer{i}.kernel"] for i in layers),
                 biases=tuple(arrays[f"layer{i}.bias"] for i in layers),
                 activation=metadata["activation"],
                 task=metadata["task"],
                 action_limit=float(metadata["action_limit"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
+            policy._check(len(arrays))
+            return policy
+        except (*_READ_ERRORS, struct.error) as error:
             raise ValueError(f"{path} is damaged or not a policy; export it again") from error
+
+    def _check(self, arrays: int) -> None:
+        """Refuses what no trained policy is; ``arrays`` is how many the file held."""
+        widths = [kernel.shape for kernel in self.kernels]
+        chained = all(a[1:] == b[:1] for a, b in itertools.pairwise(widths))
+        fitting = all(
+            kernel.ndim == 2 and bias.shape == kernel.shape[1:]
+            for kernel, bias in zip(self.kernels, self.biases, strict=True)
+        )
+        if not widths or arrays != 2 * len(widths) or not chained or not fitting:
+            raise ValueError("layers that do not fit together")
+        if not 0.0 < self.action_limit < float("inf"):
+            raise ValueError("no action limit")
 
 
 def _encode(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
@@ -126,4 +143,6 @@ def _decode(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         if entry["dtype"] != "F32" or not 0 <= start <= end <= len(body):
             raise ValueError("damaged header")
         arrays[name] = np.frombuffer(body[start:end], "<f4").reshape(entry["shape"])
+    if sum(array.nbytes for array in arrays.values()) != len(body):
+        raise ValueError("not the arrays' length")
     return arrays, metadata

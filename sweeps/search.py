@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,6 +38,7 @@ class SearchFlags(Protocol):
     address: str | None
 
 
+LOG_WIDTH = 110
 _OVERRIDES = (
     "seed",
     "num_trials",
@@ -55,7 +57,7 @@ _OVERRIDES = (
 
 def run_search(flags: Any, default_space: Callable[[str], Mapping[str, Domain]]) -> int:
     """Runs the sweep that the flags ask for and prints what it found; returns the exit code."""
-    console = Console(soft_wrap=True)
+    console = make_console()
     spec = _resumed(flags) if flags.resume is not None else _fresh(flags, default_space)
     _print_plan(console, spec)
     begun = time.monotonic()
@@ -72,6 +74,12 @@ def run_search(flags: Any, default_space: Callable[[str], Mapping[str, Domain]])
         return 130
     print_result(console, spec, result, time.monotonic() - begun)
     return 0
+
+
+def make_console() -> Console:
+    """Returns a console that leaves breaking lines to the terminal, and fits tables in a log."""
+    width = None if sys.stdout.isatty() else LOG_WIDTH
+    return Console(soft_wrap=True, width=width)
 
 
 def _fresh(flags: Any, default_space: Callable[[str], Mapping[str, Domain]]) -> SweepSpec:
@@ -157,7 +165,7 @@ def _final_table(result: "SweepResult") -> Table:
         table.add_row(names[row], *shown)
     improvement = [f"{value:.2f}" for value in result.comparison.improvement.values()]
     table.add_section()
-    table.add_row("P(winner better than baseline)", *improvement)
+    table.add_row("P(winner is better)", *improvement)
     return table
 
 

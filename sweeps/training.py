@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from rlcore.rewards import SHAPES
+from sweeps.search import make_console
 from tuners.config import TrialConfig, load_config
 from tuners.presets import PRESETS
 from tuners.single import TrainingInterrupted, run_single
@@ -20,7 +21,7 @@ def run_training(flags: Any) -> int:
     """Trains what the flags ask for; returns the exit code."""
     if flags.video_every < 0:
         raise BadInput(f"video_every is {flags.video_every}, but must be at least 0")
-    console = Console(soft_wrap=True)
+    console = make_console()
     spec = _resumed(flags) if flags.resume is not None else _fresh(flags)
     console.print(
         f"[bold]{spec.name}[/bold]  {spec.base.task}, {spec.base.ppo.seeds_per_trial} seeds,"

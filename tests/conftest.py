@@ -19,10 +19,10 @@ from jaxtyping import Array, Float, install_import_hook
 jax.config.update("jax_disable_most_optimizations", True)
 
 # Left out: rlcore.video and rlcore.policy, which annotate no shapes and say themselves what is
-# wrong with an argument; rlcore.rewards.swingup, whose scalar parameters are annotated as batches.
+# wrong with an argument.
 SHAPE_CHECKED = (
-    *("rlcore.checkpoint", "rlcore.evaluate", "rlcore.ppo", "rlcore.tasks", "rlcore.types"),
-    "rlcore.rewards.compose",
+    *("rlcore.checkpoint", "rlcore.evaluate", "rlcore.files", "rlcore.ppo"),
+    *("rlcore.rewards", "rlcore.tasks", "rlcore.types"),
 )
 
 

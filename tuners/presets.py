@@ -53,8 +53,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "laptop": {
         "ppo": _LAPTOP_PPO,
         "budget": 16 * _LAPTOP_PPO.steps_per_segment,
-        "grace_period": 3 * _LAPTOP_PPO.steps_per_segment,
-        "num_trials": 24,
+        "grace_period": 4 * _LAPTOP_PPO.steps_per_segment,
+        "num_trials": 32,
+        "num_finalists": 4,
     },
     # The notebook's own settings and budget: hours on a laptop, for one trial.
     "notebook": {
@@ -69,8 +70,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # One machine with a GPU.
     "gpu": {
-        "ppo": PPOConfig(num_envs=1024, num_minibatches=8, updates_per_segment=2),
-        "budget": 4 * 1024 * 1024,
+        "ppo": PPOConfig(num_envs=1024, updates_per_segment=2),
+        "budget": 32 * 131_072,
         "grace_period": 6 * 131_072,
         "num_trials": 64,
         "gpus_per_trial": 0.25,
@@ -79,7 +80,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cluster": {
         "ppo": PPOConfig(seeds_per_trial=4),
         "budget": 32 * PPOConfig().steps_per_segment,
-        "grace_period": 3 * PPOConfig().steps_per_segment,
+        "grace_period": 4 * PPOConfig().steps_per_segment,
         "num_trials": 512,
         "num_finalists": 8,
         "validation_seeds": 8,

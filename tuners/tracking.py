@@ -336,7 +336,7 @@ def run_link(folder: Path) -> str | None:
 
 def _follow(folder: Path, tracking_uri: str) -> int:
     """Syncs every second until the input closes, then once for all; returns the exit status."""
-    os.nice(5)
+    os.nice(10)
     follower = Follower(folder, tracking_uri)
     last_error = ""
     while not _input_closed(FOLLOW_EVERY):

@@ -49,6 +49,7 @@ def use_compilation_cache() -> Path:
 
 
 _programs: dict[tuple[str, PPOConfig], Any] = {}
+_initializers: dict[tuple[str, PPOConfig], Any] = {}
 
 
 @contextmanager
@@ -80,9 +81,7 @@ class Trial:
             **config.hyperparameters, budget=float(config.budget)
         ).as_arrays()
         self.reward_params = make_reward_params(TERMS[config.task], config.reward)
-        self.state: TrainState = init_state(
-            config.ppo, self.task, self.hyperparameters, jnp.asarray(seeds, jnp.uint32)
-        )
+        self.state: TrainState = self._initial_state()
         self.episodes: Episodes | None = None
         self.last_row: dict[str, Any] = {}
         self._recent: deque[np.ndarray] = deque(maxlen=OBJECTIVE_WINDOW)
@@ -164,6 +163,17 @@ class Trial:
         """Returns the last evaluation episodes of the best seed; call it after a segment."""
         best = int(np.argmax(np.mean(self._recent, axis=0)))
         return recording_of(self.task, jax.tree.map(lambda leaf: leaf[best], self.episodes))
+
+    def _initial_state(self) -> TrainState:
+        """Returns fresh states.  Run once a trial: a quick compile is worth more than speed."""
+        key = (self.config.task, self.config.ppo)
+        inputs = (self.task, self.hyperparameters, jnp.asarray(self.seeds, jnp.uint32))
+        if key not in _initializers:
+            lowered = init_state.lower(self.config.ppo, *inputs)
+            options: dict[str, Any] = {"xla_backend_optimization_level": 0}
+            _initializers[key] = lowered.compile(options)
+        state: TrainState = _initializers[key](*inputs)
+        return state
 
     def _program(self) -> tuple[Any, bool]:
         """Returns the compiled segment, and whether it had to be compiled."""

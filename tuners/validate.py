@@ -44,8 +44,8 @@ class Column:
 
 COLUMNS = {
     "final_score": Column("final score", True),
-    "area": Column("area under the curve", True),
-    "steps_to_threshold": Column(f"steps until above {THRESHOLD:.0f} for good", False, "M"),
+    "area": Column("area under curve", True),
+    "steps_to_threshold": Column(f"steps to stay above {THRESHOLD:.0f}", False, "M"),
 }
 
 

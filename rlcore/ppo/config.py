@@ -34,18 +34,18 @@ class PPOConfig:
         evaluation_episodes: episodes behind each score.
     """
 
-    num_envs: int = 64
+    num_envs: int = 128
     rollout_length: int = 64
     num_minibatches: int = 8
     epochs: int = 4
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
     optimizer: str = "adam"
-    shuffle: str = "samples"
+    shuffle: str = "envs"
     advantage_normalization: str = "batch"
     normalize_reward: bool = True
     clip_value: bool = False
-    updates_per_segment: int = 8
+    updates_per_segment: int = 4
     seeds_per_trial: int = 2
     evaluation_episodes: int = 16
 
@@ -122,7 +122,7 @@ class Hyperparameters:
     ``learning_rate`` falls linearly to ``learning_rate_end`` over ``budget`` environment steps.
     """
 
-    learning_rate: Scalar = 1e-3
+    learning_rate: Scalar = 2e-3
     learning_rate_end: Scalar = 0.0
     gamma: Scalar = 0.99
     gae_lambda: Scalar = 0.95

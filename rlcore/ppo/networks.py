@@ -20,6 +20,14 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+def _dense(width: int, scale: float) -> nn.Dense:
+    return nn.Dense(
+        width,
+        kernel_init=nn.initializers.orthogonal(scale),
+        param_dtype=jnp.result_type(float),
+    )
+
+
 class MLP(nn.Module):
     """Dense layers with orthogonal initial weights and zero biases.
 
@@ -35,11 +43,9 @@ class MLP(nn.Module):
     def __call__(self, x: Float[Array, "*batch I"]) -> Float[Array, "*batch O"]:
         """Returns the head's output for each row of ``x``."""
         for width in self.hidden_sizes:
-            x = nn.Dense(width, kernel_init=nn.initializers.orthogonal(math.sqrt(2.0)))(x)
+            x = _dense(width, math.sqrt(2.0))(x)
             x = _ACTIVATIONS[self.activation](x)
-        return nn.Dense(self.output_size, kernel_init=nn.initializers.orthogonal(self.head_scale))(
-            x
-        )
+        return _dense(self.output_size, self.head_scale)(x)
 
 
 def actor(config: PPOConfig, action_size: int) -> MLP:

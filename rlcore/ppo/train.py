@@ -77,18 +77,11 @@ class SegmentMetrics:
     diverged: Float[Array, " S"]
 
 
+@partial(jax.jit, static_argnums=0)
 def init_state(
     config: PPOConfig, task: Any, hyperparameters: Hyperparameters, seeds: Int[Array, " S"]
 ) -> TrainState:
     """Returns fresh training states, one a seed.  A seed alone decides its whole training."""
-    return _init_states(config, task, hyperparameters, seeds)
-
-
-# It runs once a trial: a quick compile is worth more than a quick program.
-@partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
-def _init_states(
-    config: PPOConfig, task: Any, hyperparameters: Hyperparameters, seeds: Array
-) -> TrainState:
     return jax.vmap(lambda seed: _init_one(config, task, hyperparameters, seed))(seeds)
 
 
@@ -149,7 +142,7 @@ def _train_one(
     score, episodes = evaluate(
         task,
         policy_of(config, task, state.params),
-        state.evaluation_key,
+        jax.random.clone(state.evaluation_key),  # the same starts after every segment
         config.evaluation_episodes,
     )
     finished = jnp.sum(history["episodes_finished"])

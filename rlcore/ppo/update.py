@@ -115,7 +115,7 @@ def optimize(
         )
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
-        return (params, opt_state), metrics._replace(grad_norm=optax.global_norm(gradient))
+        return (params, opt_state), metrics._replace(grad_norm=optax.tree.norm(gradient))
 
     def _flat(leaf: Array) -> Array:
         return leaf.reshape((-1, *leaf.shape[2:])) if config.shuffle == "envs" else leaf

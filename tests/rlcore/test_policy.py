@@ -89,6 +89,13 @@ def test_actions_are_those_of_the_network_in_jax(activation):
     }
     observations = np.random.default_rng(1).normal(size=(500, 5)).astype(np.float32)
     mean = networks.actor(config, 1).apply({"params": params}, jnp.asarray(observations))
+    layers = networks.apply_layers(
+        [jnp.asarray(kernel) for kernel in policy.kernels],
+        [jnp.asarray(bias) for bias in policy.biases],
+        activation,
+        jnp.asarray(observations),
+    )
+    np.testing.assert_allclose(layers, mean, rtol=0, atol=1e-5)
     expected = np.clip(mean, -2.0, 2.0)
     assert np.mean(np.abs(expected) < 2.0) > 0.2
     np.testing.assert_allclose(policy(observations), expected, rtol=0, atol=1e-5)

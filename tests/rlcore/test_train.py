@@ -114,6 +114,29 @@ def test_a_seed_learns_beside_others_what_it_learns_alone():
     assert all(np.any(first[path] != second[path]) for path in first)
 
 
+def test_every_seed_has_streams_of_its_own():
+    state = fresh_state(seeds=(3, 7, 8))
+    bits = [jax.random.key_data(keys) for keys in (state.key, state.evaluation_key)]
+    assert len(np.unique(np.concatenate(bits), axis=0)) == 6
+    starts = np.asarray(state.episodes.env.theta)
+    assert np.unique(starts).size == starts.size
+
+
+def test_every_update_draws_anew(one_segment):
+    """A stream that stood still would give each rollout the same noise."""
+    before, after = arrays(fresh_state().key), arrays(one_segment[0].key)
+    assert all(np.all(before[path] != after[path]) for path in before)
+
+
+def test_advantages_are_normalised_over_the_batch():
+    """Then their mean is 0, and so is the loss of a policy that does not move."""
+    still = Hyperparameters(learning_rate=0.0)
+    _, metrics = train(fresh_state(), hyperparameters=still)
+    np.testing.assert_allclose(metrics.update.policy_loss, [0, 0], atol=1e-6)
+    np.testing.assert_allclose(metrics.update.approx_kl, [0, 0], atol=1e-6)
+    np.testing.assert_array_equal(metrics.update.clip_fraction, [0, 0])
+
+
 def test_the_state_is_donated():
     state = fresh_state()
     given = jax.tree.leaves((state.params, state.opt_state, state.episodes))
@@ -151,7 +174,7 @@ def test_metrics_lie_where_they_must(one_segment):
     assert np.all((metrics.score.episode_length >= 1) & (metrics.score.episode_length <= 500))
     assert np.all((metrics.update.clip_fraction >= 0) & (metrics.update.clip_fraction <= 1))
     assert np.all(metrics.update.grad_norm > 0)
-    assert np.all(metrics.explained_variance <= 1)
+    assert np.all(metrics.explained_variance < 1)
     np.testing.assert_array_equal(metrics.diverged, [0, 0])
     for name, (mean, low, high) in zip(
         metrics.terms, map(np.transpose, metrics.terms.values()), strict=True
@@ -283,7 +306,7 @@ def test_training_follows_the_working_precision(x64):
             "num_minibatches is 7, but must divide num_envs = 128; the nearest are 4 and 8",
         ),
         (
-            {"num_envs": 4, "rollout_length": 3, "num_minibatches": 5},
+            {"shuffle": "samples", "num_envs": 4, "rollout_length": 3, "num_minibatches": 5},
             "num_minibatches is 5, but must divide num_envs x rollout_length = 12;"
             " the nearest are 4 and 6",
         ),

@@ -1,0 +1,261 @@
+"""What Tune calls during a sweep, called by hand with trials that are none."""
+
+import copy
+import threading
+from types import SimpleNamespace
+
+import pytest
+from ray import cloudpickle
+from ray.tune.search import Searcher
+
+from tests.tuners.small import SEGMENT, budget, small_spec
+from tuners.adapter import InterruptStopper, PlanSearcher, SweepCallback
+from tuners.phases import Outcome, Plan
+from tuners.results import ResultsWriter, read_segments, read_trials
+
+FULL = 8 * SEGMENT
+
+
+class Sweep:
+    """A sweep's callback with everything it tells, and Tune's part by hand."""
+
+    def __init__(self, folder):
+        spec = small_spec(folder)
+        spec.folder.mkdir()
+        self.plan = Plan(spec)
+        self.folder = spec.folder
+        self.writer = ResultsWriter(spec.folder, "swingup")
+        self.interrupted = threading.Event()
+        self.running = set()
+        self.heard = []
+        self.callback = SweepCallback(
+            self.plan,
+            self.writer,
+            self.interrupted,
+            self.running,
+            [lambda event, row: self.heard.append((event, row["trial"]))],
+        )
+
+    def start(self):
+        job = self.plan.next_job()
+        trial = SimpleNamespace(config={"job": job.name}, last_result=None, checkpoint=None)
+        self.callback.on_trial_start(0, [], trial)
+        return trial
+
+    def report(self, trial, segment, **columns):
+        """A segment's report; ``done`` is what Tune makes of trainable, scheduler and stopper."""
+        row = {"env_steps": segment * SEGMENT, "objective": 10.0 * segment, "score": 7.0}
+        row |= {"seed_scores": [1.0, 2.0], "diverged": False, "done": False, "time": 5.0} | columns
+        trial.last_result = row
+        self.callback.on_trial_result(0, [], trial, row)
+        return row
+
+    def complete(self, trial):
+        self.callback.on_trial_complete(0, [], trial)
+
+    def tables(self):
+        self.writer.flush()
+        trials = {row["trial"]: row for row in read_trials(self.folder)}
+        return trials, read_segments(self.folder)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return Sweep(tmp_path)
+
+
+def test_a_trial_that_starts_is_in_the_table(sweep):
+    sweep.start()
+    row = sweep.tables()[0]["trial-000"]
+    assert (row["phase"], row["row"], row["seeds"]) == ("search", "baseline", [0, 1])
+    assert row["status"] == "running"
+    assert row["started"] > 1.7e9
+    assert row["stop_reason"] is None
+    assert sweep.running == {"trial-000"}
+    assert sweep.heard == [("started", "trial-000")]
+
+
+def test_a_trial_that_starts_again_is_still_the_same(sweep):
+    trial = sweep.start()
+    started = sweep.writer.trials["trial-000"]["started"]
+    sweep.report(trial, 1)
+    sweep.callback.on_trial_start(0, [], trial)
+    assert sweep.writer.trials["trial-000"]["started"] == started
+    assert sweep.heard == [("started", "trial-000"), ("segment", "trial-000")]
+
+
+def test_a_report_becomes_a_row(sweep):
+    trial = sweep.start()
+    sweep.report(trial, 3, entropy=0.5, hostname="not a column")
+    (row,) = sweep.tables()[1]
+    assert (row["trial"], row["phase"], row["segment"]) == ("trial-000", "search", 3)
+    assert (row["env_steps"], row["objective"], row["entropy"]) == (3 * SEGMENT, 30.0, 0.5)
+    assert (row["done"], row["stop_reason"]) == (False, None)
+    assert row["seed_scores"] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("segment", "columns", "reason"),
+    [
+        (8, {"done": True}, "budget"),
+        (2, {"done": True}, "asha"),
+        (2, {"done": True, "diverged": True, "objective": 0.0}, "diverged"),
+        (8, {"done": True, "diverged": True, "objective": 0.0}, "diverged"),
+    ],
+)
+def test_why_a_trial_ended(sweep, segment, columns, reason):
+    trial = sweep.start()
+    last = sweep.report(trial, segment, **columns)
+    sweep.complete(trial)
+    trials, segments = sweep.tables()
+    row = trials["trial-000"]
+    assert (row["status"], row["stop_reason"]) == ("finished", reason)
+    assert row["env_steps"] == segment * SEGMENT
+    assert row["objective"] == last["objective"]
+    assert row["score"] == 7.0
+    assert row["ended"] >= row["started"]
+    assert (segments[0]["done"], segments[0]["stop_reason"]) == (True, reason)
+    assert sweep.plan.outcomes == {"trial-000": Outcome(last["objective"], reason)}
+    assert sweep.running == set()
+    assert sweep.heard[-1] == ("ended", "trial-000")
+
+
+def test_a_trial_that_was_interrupted_stays_unfinished(sweep):
+    trial = sweep.start()
+    sweep.interrupted.set()
+    sweep.report(trial, 2, done=True)
+    sweep.complete(trial)
+    trials, segments = sweep.tables()
+    assert trials["trial-000"]["status"] == "running"
+    assert (segments[0]["done"], segments[0]["stop_reason"]) == (False, "interrupted")
+    assert sweep.plan.outcomes == {}
+    assert sweep.running == set(), "the run can end"
+    assert ("ended", "trial-000") not in sweep.heard
+
+
+def test_an_interrupted_trial_that_had_just_ended_is_finished(sweep):
+    first, second = sweep.start(), sweep.start()
+    sweep.interrupted.set()
+    sweep.report(first, 8, done=True)
+    sweep.report(second, 2, done=True, diverged=True)
+    sweep.complete(first)
+    sweep.complete(second)
+    trials, _ = sweep.tables()
+    assert trials["trial-000"]["stop_reason"] == "budget"
+    assert trials["trial-001"]["stop_reason"] == "diverged"
+
+
+@pytest.mark.parametrize("last", [None, {}])
+def test_a_trial_taken_back_before_its_first_report_stays_unfinished(sweep, last):
+    trial = sweep.start()
+    trial.last_result = last
+    sweep.complete(trial)
+    assert sweep.tables()[0]["trial-000"]["status"] == "running"
+    assert sweep.plan.outcomes == {}
+    assert sweep.running == set()
+
+
+def test_a_report_that_comes_again_is_passed_over(sweep):
+    trial = sweep.start()
+    sweep.report(trial, 1)
+    sweep.report(trial, 1, score=99.0)
+    sweep.report(trial, 2)
+    _, segments = sweep.tables()
+    assert [row["segment"] for row in segments] == [1, 2]
+    assert segments[0]["score"] == 7.0
+    assert [event for event, _ in sweep.heard] == ["started", "segment", "segment"]
+
+
+def test_a_trial_that_failed_for_good(sweep):
+    trial = sweep.start()
+    sweep.report(trial, 3)
+    sweep.callback.on_trial_error(0, [], trial)
+    row = sweep.tables()[0]["trial-000"]
+    assert (row["status"], row["stop_reason"], row["objective"]) == ("error", "error", 0.0)
+    assert (row["env_steps"], row["score"]) == (3 * SEGMENT, 7.0)
+    assert sweep.plan.outcomes == {"trial-000": Outcome(0.0, "error")}
+    assert sweep.running == set()
+    assert sweep.heard[-1] == ("ended", "trial-000")
+
+
+def test_a_trial_that_failed_before_its_first_report(sweep):
+    trial = sweep.start()
+    sweep.callback.on_trial_error(0, [], trial)
+    row = sweep.tables()[0]["trial-000"]
+    assert (row["status"], row["env_steps"], row["checkpoint"]) == ("error", 0, None)
+
+
+def test_a_checkpoint_is_named_within_the_sweeps_folder(sweep):
+    trial = sweep.start()
+    path = sweep.folder.absolute() / "tune" / "session-001" / "trial-000" / "checkpoint_000000"
+    trial.checkpoint = SimpleNamespace(path=str(path))
+    sweep.report(trial, 8, done=True)
+    sweep.complete(trial)
+    checkpoint = sweep.tables()[0]["trial-000"]["checkpoint"]
+    assert checkpoint == "tune/session-001/trial-000/checkpoint_000000"
+
+
+def test_what_came_in_is_written_about_once_a_second(sweep, monkeypatch):
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("tuners.adapter.now", lambda: clock.now)
+    trial = sweep.start()
+    written = []
+    for segment, moment in ((1, 1000.0), (2, 1000.5), (3, 1001.1)):
+        clock.now = moment
+        sweep.report(trial, segment)
+        sweep.callback.on_step_end(0, [])
+        written.append(len(read_segments(sweep.folder)))
+    assert written == [1, 1, 3]
+
+
+@pytest.fixture
+def searcher(tmp_path):
+    """A searcher, its plan, and the interruption."""
+    plan, interrupted = Plan(small_spec(tmp_path)), threading.Event()
+    return PlanSearcher(plan, lambda job: {"job": job.name}, interrupted), plan, interrupted
+
+
+def test_tune_is_given_the_plans_jobs(searcher):
+    searcher, plan, _ = searcher
+    given = [searcher.suggest(str(i)) for i in range(8)]
+    assert given[:2] == [{"job": "trial-000"}, {"job": "trial-001"}]
+    assert given[7] is None, "ask again later"
+    for name in list(plan.jobs):
+        plan.end(name, budget(1.0))
+        searcher.on_trial_complete("0")
+    while (config := searcher.suggest("x")) != Searcher.FINISHED:
+        plan.end(config["job"], budget(1.0))
+    assert plan.finished
+
+
+def test_nothing_is_given_once_interrupted(searcher):
+    searcher, plan, interrupted = searcher
+    searcher.suggest("0")
+    interrupted.set()
+    assert searcher.suggest("1") == Searcher.FINISHED
+    assert list(plan.jobs) == ["trial-000"]
+
+
+def test_after_an_interruption_every_trial_stops_with_its_next_report():
+    interrupted, running = threading.Event(), {"trial-000"}
+    stopper = InterruptStopper(interrupted, running)
+    assert not stopper("0", {})
+    assert not stopper.stop_all()
+    interrupted.set()
+    assert stopper("0", {})
+    assert not stopper.stop_all(), "a segment is still running"
+    running.clear()
+    assert stopper.stop_all()
+
+
+def test_without_an_interruption_nothing_stops_though_nothing_runs():
+    assert not InterruptStopper(threading.Event(), set()).stop_all()
+
+
+def test_tune_saves_nothing_of_the_sweep(sweep, searcher, tmp_path):
+    """Its copies and pickles would be heavy, and old: a sweep resumes from its own tables."""
+    for kept in (sweep.callback, searcher[0], InterruptStopper(threading.Event(), set())):
+        assert copy.deepcopy(kept) is kept
+        assert vars(cloudpickle.loads(cloudpickle.dumps(kept))) == {}
+    searcher[0].save(str(tmp_path / "state"))
+    assert not (tmp_path / "state").exists()

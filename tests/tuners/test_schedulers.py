@@ -1,0 +1,243 @@
+"""ASHA by scripted reports: who passes a rung, and rungs that a resume rebuilds."""
+
+import random
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from tests.tuners.small import SEGMENT, small_spec
+from tuners.asha import SearchPhaseASHA, is_searched
+from tuners.schedulers import SCHEDULERS
+
+GO, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
+RUNG = 2 * SEGMENT  # the smoke preset's grace period; the next rung is at three times that
+FULL = 8 * SEGMENT
+
+
+def scheduler():
+    return SCHEDULERS["asha"](SimpleNamespace(**SETTINGS))
+
+
+SETTINGS = {
+    "grace_period": RUNG,
+    "reduction_factor": 3,
+    "base": SimpleNamespace(full_length=FULL),
+}
+
+
+def trial(job, phase="search", session=1):
+    """Tune's trial; its id is another one after a resume, its job's name is not."""
+    return SimpleNamespace(config={"job": job, "phase": phase}, trial_id=f"{session}-{job}")
+
+
+def report(asha, tried, env_steps, objective):
+    """What Tune does with a report; returns the decision."""
+    result = {"env_steps": env_steps, "objective": objective}
+    if env_steps >= FULL:  # the trial says itself that it is done
+        asha.on_trial_complete(None, tried, result)
+        return STOP
+    decision = asha.on_trial_result(None, tried, result)
+    if decision == STOP:
+        asha.on_trial_complete(None, tried, result)
+    return decision
+
+
+def add(asha, *jobs, **settings):
+    trials = [trial(job, **settings) for job in jobs]
+    for tried in trials:
+        asha.on_trial_add(None, tried)
+    return trials
+
+
+def test_the_asha_of_a_sweep(tmp_path):
+    asha = SCHEDULERS["asha"](small_spec(tmp_path))
+    assert isinstance(asha, SearchPhaseASHA)
+    assert asha.rungs == {RUNG: {}, 3 * RUNG: {}}
+    assert asha.metric == "objective"
+
+
+def test_without_a_scheduler_everybody_goes_on(tmp_path):
+    fifo = SCHEDULERS["none"](small_spec(tmp_path, scheduler="none"))
+    assert isinstance(fifo, FIFOScheduler)
+    assert fifo.on_trial_result(None, trial("trial-001"), {"objective": 0.0}) == GO
+
+
+def test_decisions_at_a_rung_by_hand():
+    """A report passes that is at least at the upper third of those before it."""
+    asha = scheduler()
+    a, b, c, d, e = add(asha, "a", "b", "c", "d", "e")
+    assert report(asha, a, RUNG, 100.0) == GO, "nobody came before"
+    assert report(asha, b, RUNG, 50.0) == STOP
+    assert report(asha, c, RUNG, 150.0) == GO
+    # Two thirds of the way through 50, 100, 150 lies 100 + 50 / 3 = 116.7.
+    assert report(asha, d, RUNG, 116.0) == STOP
+    # Through 50, 100, 116, 150: 116.
+    assert report(asha, e, RUNG, 116.0) == GO
+    assert asha.rungs[RUNG] == {"a": 100.0, "b": 50.0, "c": 150.0, "d": 116.0, "e": 116.0}
+    assert asha.rungs[3 * RUNG] == {}
+
+
+def test_nobody_is_stopped_before_the_first_rung_or_between_two():
+    asha = scheduler()
+    first, second = add(asha, "a", "b")
+    for segment in range(1, 6):
+        assert report(asha, first, segment * SEGMENT, 900.0) == GO
+    assert report(asha, second, SEGMENT, 0.0) == GO
+    assert report(asha, second, RUNG, 900.0) == GO
+    for segment in (3, 4, 5):
+        assert report(asha, second, segment * SEGMENT, 0.0) == GO
+    assert asha.rungs[3 * RUNG] == {}
+
+
+def test_about_a_third_passes():
+    asha = scheduler()
+    draw = random.Random(1)
+    passed = 0
+    for number in range(300):
+        (tried,) = add(asha, f"trial-{number:03d}")
+        passed += report(asha, tried, RUNG, draw.random()) == GO
+    # 100 expected and a few more, for the first ones meet few others; 8 is the deviation.
+    assert 70 <= passed <= 140
+
+
+def test_the_first_to_come_passes_and_worse_ones_do_not():
+    asha = scheduler()
+    trials = add(asha, *"abcdefgh")
+    decisions = [
+        report(asha, tried, RUNG, 100.0 - rank) for rank, tried in enumerate(trials)
+    ]
+    assert decisions == [GO] + [STOP] * 7
+
+
+@pytest.mark.parametrize("phase", ["validation", "test"])
+def test_other_phases_run_to_the_end_and_leave_no_mark(phase):
+    asha = scheduler()
+    (good,) = add(asha, "trial-000")
+    report(asha, good, RUNG, 900.0)
+    (other,) = add(asha, f"{phase}-baseline-0", phase=phase)
+    assert not is_searched(other)
+    for segment in range(1, 9):
+        result = {"env_steps": segment * SEGMENT, "objective": 0.0}
+        assert asha.on_trial_result(None, other, result) == GO
+    asha.on_trial_complete(None, other, {"env_steps": FULL, "objective": 0.0})
+    asha.on_trial_error(None, other)
+    asha.on_trial_remove(None, other)
+    assert asha.rungs == {RUNG: {"trial-000": 900.0}, 3 * RUNG: {}}
+
+
+def test_a_trial_that_ends_counts_at_its_rung():
+    asha = scheduler()
+    (diverged,) = add(asha, "trial-000")
+    asha.on_trial_complete(None, diverged, {"env_steps": RUNG, "objective": 0.0})
+    assert asha.rungs[RUNG] == {"trial-000": 0.0}
+
+
+def test_a_trial_that_fails_may_be_added_again():
+    """Tune does so before each retry."""
+    asha = scheduler()
+    (tried,) = add(asha, "trial-000")
+    report(asha, tried, RUNG, 500.0)
+    for _ in range(2):
+        asha.on_trial_error(None, tried)
+        asha.on_trial_add(None, tried)
+    assert report(asha, tried, RUNG, 500.0) == GO
+    assert asha.rungs[RUNG] == {"trial-000": 500.0}
+    asha.on_trial_error(None, tried)
+    asha.on_trial_remove(None, tried)
+
+
+def test_a_report_repeated_changes_nothing():
+    asha = scheduler()
+    first, second = add(asha, "a", "b")
+    report(asha, first, RUNG, 500.0)
+    report(asha, second, RUNG, 600.0)
+    before = asha.rungs
+    for env_steps in (SEGMENT, RUNG, 3 * SEGMENT):
+        assert report(asha, first, env_steps, 0.0) == GO
+    assert asha.rungs == before
+
+
+def test_a_replay_is_in_the_rows_order_and_takes_the_search_only():
+    asha = scheduler()
+    asha.replay(
+        [
+            {"trial": "b", "phase": "search", "env_steps": RUNG, "objective": 5.0},
+            {"trial": "b", "phase": "search", "env_steps": 3 * SEGMENT, "objective": 6.0},
+            {"trial": "v", "phase": "validation", "env_steps": RUNG, "objective": 9.0},
+            {"trial": "a", "phase": "search", "env_steps": SEGMENT, "objective": 7.0},
+            {"trial": "b", "phase": "search", "env_steps": 3 * RUNG, "objective": 8.0},
+        ]
+    )
+    assert asha.rungs == {RUNG: {"b": 5.0}, 3 * RUNG: {"b": 8.0}}
+
+
+class Search:
+    """Trials that report in a drawn order, as workers do, until they are stopped."""
+
+    def __init__(self, seed, num_trials):
+        self.draw = random.Random(seed)
+        self.curves = {
+            f"trial-{number:03d}": [float(self.draw.randrange(6)) for _ in range(8)]
+            for number in range(num_trials)
+        }
+        self.reported = dict.fromkeys(self.curves, 0)
+        self.ended = set()
+        self.rows = []
+
+    def step(self, *schedulers_and_trials):
+        """One report, to each of the schedulers; returns their decisions."""
+        job = self.draw.choice([job for job in self.curves if job not in self.ended])
+        self.reported[job] += 1
+        segment = self.reported[job]
+        objective = self.curves[job][segment - 1]
+        self.rows.append(row(job, segment, objective))
+        decisions = [
+            report(asha, trials[job], segment * SEGMENT, objective)
+            for asha, trials in schedulers_and_trials
+        ]
+        if decisions[0] == STOP:
+            self.ended.add(job)
+        return decisions
+
+    @property
+    def goes_on(self):
+        return len(self.ended) < len(self.curves)
+
+
+def row(job, segment, objective):
+    return {
+        "trial": job,
+        "phase": "search",
+        "env_steps": segment * SEGMENT,
+        "objective": objective,
+    }
+
+
+@settings(max_examples=100)
+@given(seed=st.integers(0, 10**6), num_trials=st.integers(1, 8), cut=st.integers(0, 60))
+def test_a_resumed_scheduler_decides_as_the_uninterrupted_one(seed, num_trials, cut):
+    search = Search(seed, num_trials)
+    undisturbed = scheduler()
+    trials = {job: trial(job) for job in search.curves}
+    add(undisturbed, *search.curves)
+    while search.goes_on and len(search.rows) < cut:
+        search.step((undisturbed, trials))
+
+    resumed = scheduler()
+    resumed.replay(search.rows)
+    assert resumed.rungs == undisturbed.rungs
+    again = {job: trial(job, session=2) for job in search.curves if job not in search.ended}
+    add(resumed, *again, session=2)
+    for job, tried in again.items():  # from its checkpoint on, it reports once more
+        behind = search.draw.randrange(search.reported[job] + 1)
+        for segment in range(behind + 1, search.reported[job] + 1):
+            assert report(resumed, tried, segment * SEGMENT, search.curves[job][segment - 1]) == GO
+    assert resumed.rungs == undisturbed.rungs
+
+    while search.goes_on:
+        ours, theirs = search.step((undisturbed, trials), (resumed, again))
+        assert ours == theirs
+    assert resumed.rungs == undisturbed.rungs

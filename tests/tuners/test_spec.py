@@ -1,0 +1,381 @@
+"""A sweep's description: presets, overrides, what is refused, and the file it is kept in."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+import rlcore
+from tests.tuners.small import CONFIG, SEGMENT, SPACE, refusal, small_spec
+from tuners import results
+from tuners.config import baseline
+from tuners.default_spaces import reward_space
+from tuners.presets import PRESETS
+from tuners.space import Choice, LogUniform, Uniform
+from tuners.spec import (
+    MAX_SEED,
+    SweepSpec,
+    check_code_version,
+    check_name,
+    check_tracking_uri,
+    check_writable,
+    code_version,
+    git_revision,
+    load_spec,
+    make_spec,
+    prepare,
+    versions,
+)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_each_preset_makes_a_sweep(preset):
+    spec = make_spec(
+        name="sweep",
+        preset=preset,
+        task="swingup",
+        reward=baseline("swingup"),
+        space=reward_space("swingup"),
+    )
+    assert spec.preset == preset
+    assert spec.base.ppo == PRESETS[preset]["ppo"]
+    assert spec.base.budget == PRESETS[preset]["budget"]
+    assert spec.num_trials == PRESETS[preset]["num_trials"]
+    assert spec.validation_seeds % spec.base.ppo.seeds_per_trial == 0
+    assert spec.base.reward == baseline("swingup")
+
+
+def test_the_smoke_preset_in_numbers(tmp_path):
+    spec = small_spec(tmp_path)
+    assert (spec.base.num_segments, spec.grace_period) == (8, 2 * SEGMENT)
+    assert (spec.num_trials, spec.num_finalists) == (4, 1)
+    assert (spec.validation_seeds, spec.test_seeds, spec.base.ppo.seeds_per_trial) == (2, 2, 2)
+
+
+def test_an_unknown_preset_is_refused(tmp_path):
+    assert "'tiny'; allowed: smoke, laptop" in refusal(small_spec, tmp_path, preset="tiny")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", 7),
+        ("num_trials", 9),
+        ("scheduler", "none"),
+        ("searcher", "random"),
+        ("grace_period", 4 * SEGMENT),
+        ("reduction_factor", 2),
+        ("num_finalists", 3),
+        ("validation_seeds", 6),
+        ("test_seeds", 4),
+        ("cpus_per_trial", 2.0),
+        ("gpus_per_trial", 0.5),
+        ("tracking_uri", "http://127.0.0.1:1"),
+    ],
+)
+def test_an_override_changes_what_it_names_and_nothing_else(tmp_path, name, value):
+    plain, changed = small_spec(tmp_path), small_spec(tmp_path, **{name: value})
+    assert getattr(changed, name) == value
+    assert changed == replace(plain, **{name: value})
+
+
+def test_overrides_of_the_base(tmp_path):
+    spec = small_spec(tmp_path, budget=5 * SEGMENT, seeds_per_trial=1)
+    assert spec.base.budget == 5 * SEGMENT
+    assert spec.base.ppo.seeds_per_trial == 1
+    assert spec.base == replace(CONFIG, budget=5 * SEGMENT, ppo=spec.base.ppo)
+
+
+def test_an_override_of_none_leaves_the_preset(tmp_path):
+    assert small_spec(tmp_path, seed=None, budget=None, grace_period=None) == small_spec(tmp_path)
+    assert small_spec(tmp_path, seed=0).seed == 0
+
+
+def test_a_preset_is_not_changed_by_the_sweeps_made_from_it(tmp_path):
+    small_spec(tmp_path, budget=5 * SEGMENT)
+    assert PRESETS["smoke"]["budget"] == 8 * SEGMENT
+    assert "ppo" in PRESETS["smoke"]
+
+
+@pytest.mark.parametrize("name", ["a", "swingup-20250101-120000", "A.b_c-9", "x" * 100, "0"])
+def test_a_name_that_is_a_plain_folder_name(name):
+    check_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".hidden", "a/b", "/tmp/a", "../a", "a b", "-a", "_a", "x" * 101, "é"],
+)
+def test_another_name_is_refused(tmp_path, name):
+    for message in (refusal(check_name, name), refusal(small_spec, tmp_path, name=name)):
+        assert "name is '" in message
+        assert "allowed: up to 100 letters" in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"num_trials": 0}, "num_trials is 0, but must be at least 1"),
+        ({"num_finalists": 0}, "num_finalists is 0, but must be at least 1"),
+        ({"validation_seeds": -2}, "validation_seeds is -2, but must be at least 1"),
+        ({"test_seeds": 0}, "test_seeds is 0, but must be at least 1"),
+        ({"seed": -1}, f"seed is -1, but must be between 0 and {MAX_SEED}"),
+        ({"seed": MAX_SEED + 1}, f"between 0 and {MAX_SEED}"),
+        ({"searcher": "grid"}, "searcher is 'grid'; allowed: random"),
+        ({"scheduler": "pbt"}, "scheduler is 'pbt'; allowed: asha, none"),
+        ({"reduction_factor": 1}, "reduction_factor is 1, but must be at least 2"),
+        ({"validation_seeds": 3}, "validation_seeds is 3, but must be a multiple of"),
+        ({"test_seeds": 5}, "test_seeds is 5, but must be a multiple of seeds_per_trial = 2"),
+        ({"seeds_per_trial": 3}, "must be a multiple of seeds_per_trial = 3"),
+        ({"seeds_per_trial": 0}, "seeds_per_trial is 0"),
+        ({"grace_period": 0}, "grace_period is 0 env_steps, but must be above 0"),
+        ({"grace_period": 9 * SEGMENT}, f"at most the budget, {8 * SEGMENT}"),
+        ({"budget": SEGMENT}, f"at most the budget, {SEGMENT}"),
+        ({"budget": 3}, "budget is 3 env_steps"),
+        ({"space": {"seeds_per_trial": Choice((1, 2))}}, "seeds_per_trial cannot be searched"),
+        ({"space": {"gamma": Uniform(0.0, 2.0)}}, "gamma is 2"),
+        ({"reward": {"peek.weight": 1.0}}, "unknown reward parameter 'reward.peek.weight'"),
+        ({"task": "pendulum"}, "task is 'pendulum'"),
+    ],
+)
+def test_a_sweep_that_could_not_run_is_refused(tmp_path, overrides, said):
+    assert said in refusal(small_spec, tmp_path, **overrides)
+
+
+@pytest.mark.parametrize(
+    ("grace_period", "nearest"),
+    [(SEGMENT + 1, (1, 2)), (3 * SEGMENT - 1, (2, 3)), (7, (1, 2))],
+)
+def test_a_grace_period_is_whole_segments(tmp_path, grace_period, nearest):
+    message = refusal(small_spec, tmp_path, grace_period=grace_period)
+    assert f"grace_period is {grace_period}, but must be whole segments of {SEGMENT}" in message
+    assert "the nearest are {} and {}".format(*(n * SEGMENT for n in nearest)) in message
+
+
+def test_without_a_scheduler_the_grace_period_says_nothing(tmp_path):
+    assert small_spec(tmp_path, scheduler="none", grace_period=7, budget=SEGMENT)
+
+
+def test_training_seeds_by_hand(tmp_path):
+    spec = small_spec(tmp_path, seed=2, validation_seeds=4)
+    assert spec.seeds("search") == [60_000, 60_001]
+    assert spec.seeds("validation") == [70_000, 70_001, 70_002, 70_003]
+    assert spec.seeds("test") == [80_000, 80_001]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, MAX_SEED - 1])
+def test_no_seed_serves_two_phases_or_two_neighbouring_sweeps(tmp_path, seed):
+    seeds = [
+        number
+        for neighbour in (seed, seed + 1)
+        for phase in ("search", "validation", "test")
+        for number in small_spec(
+            tmp_path, seed=neighbour, seeds_per_trial=1, validation_seeds=64, test_seeds=64
+        ).seeds(phase)
+    ]
+    assert len(set(seeds)) == len(seeds) == 2 * (1 + 64 + 64)
+    assert 0 <= min(seeds)
+    assert max(seeds) < 2**32, "a seed is an unsigned 32-bit number in JAX"
+
+
+@pytest.mark.parametrize("phase", ["validation_seeds", "test_seeds"])
+def test_more_seeds_than_a_phase_has_are_refused(tmp_path, phase):
+    assert phase in refusal(small_spec, tmp_path, **{phase: 10_002})
+
+
+def test_a_sweep_comes_back_from_its_file(tmp_path):
+    space = {
+        "learning_rate": LogUniform(1e-4, 1e-2),
+        "hidden_sizes": Choice(((8, 8), (4,))),
+        "reward.combine": Choice(("sum",)),
+        "gamma": Uniform(0.9, 1.0),
+    }
+    spec = small_spec(tmp_path, space=space, seed=3, tracking_uri="http://localhost:1")
+    prepare(spec, resume=False)
+    assert load_spec(spec.folder) == spec
+    entries = yaml.safe_load((spec.folder / "sweep.yaml").read_text())
+    assert entries["code_version"] == code_version()
+    assert entries["git_revision"] == git_revision()
+    assert entries["versions"] == versions()
+    assert entries["versions"]["jax"]
+    assert len(entries["sweep_id"]) == 12
+
+
+def test_two_sweeps_have_two_identities(tmp_path):
+    identities = set()
+    for name in ("one", "two"):
+        spec = small_spec(tmp_path, name=name)
+        prepare(spec, resume=False)
+        identities.add(yaml.safe_load((spec.folder / "sweep.yaml").read_text())["sweep_id"])
+    assert len(identities) == 2
+
+
+def test_a_run_without_a_space_comes_back_too(tmp_path):
+    """Such as sweeps/train.py makes: one configuration, nothing to search."""
+    spec = small_spec(tmp_path, space={}, scheduler="none", num_trials=1)
+    prepare(spec, resume=False)
+    assert load_spec(spec.folder) == spec
+
+
+def test_a_folder_that_was_moved_is_the_sweep_of_its_new_name(tmp_path):
+    spec = small_spec(tmp_path)
+    prepare(spec, resume=False)
+    (tmp_path / "elsewhere").mkdir()
+    spec.folder.rename(tmp_path / "elsewhere" / "renamed")
+    moved = load_spec(tmp_path / "elsewhere" / "renamed")
+    assert moved == replace(spec, name="renamed", runs_dir=tmp_path / "elsewhere")
+
+
+def test_a_sweep_that_is_not_there_is_refused_with_those_that_are(tmp_path):
+    assert "latest there: none" in refusal(load_spec, tmp_path / "missing")
+    for name in ("a1", "a2", "a3", "a4", "a5", "a6"):
+        prepare(small_spec(tmp_path, name=name), resume=False)
+    message = refusal(load_spec, tmp_path / "missing")
+    assert f"no sweep 'missing' in {tmp_path}" in message
+    assert "the latest there: a2, a3, a4, a5, a6" in message
+
+
+def damaged(text):
+    entries = yaml.safe_load(text)
+    spec = entries["spec"]
+    yield from ("", "spec: [", "- a", "a text", "spec: a text", "spec: {}", "\x00")
+    yield yaml.safe_dump({"spec": {**spec, "num_trials": "many"}})
+    yield yaml.safe_dump({"spec": {**spec, "colour": "red"}})
+    yield yaml.safe_dump({"spec": {key: spec[key] for key in spec if key != "base"}})
+    yield yaml.safe_dump({"spec": {**spec, "base": [1]}})
+    yield yaml.safe_dump({"spec": {**spec, "space": [1]}})
+    yield yaml.safe_dump({"spec": {**spec, "space": {"gamma": {"uniform": [2, 1]}}}})
+
+
+def test_a_damaged_file_is_refused_by_name(tmp_path):
+    spec = small_spec(tmp_path)
+    prepare(spec, resume=False)
+    path = spec.folder / "sweep.yaml"
+    for content in damaged(path.read_text()):
+        path.write_text(content)
+        assert str(path) in refusal(load_spec, spec.folder), content
+
+
+@pytest.fixture
+def own_rlcore(tmp_path, monkeypatch):
+    """A copy of rlcore's sources that a test may change."""
+    copy = tmp_path / "copy" / "rlcore"
+    shutil.copytree(Path(rlcore.__file__).parent, copy)
+    monkeypatch.setattr(rlcore, "__file__", str(copy / "__init__.py"))
+    return copy
+
+
+def test_the_code_version_depends_on_the_trainer_alone(own_rlcore):
+    before = code_version()
+    assert len(before) == 12
+    (own_rlcore / "notes.txt").write_text("no code")
+    assert code_version() == before
+    source = own_rlcore / "ppo" / "gae.py"
+    source.write_text(source.read_text() + "\n# a change\n")
+    changed = code_version()
+    assert changed != before
+    source.rename(own_rlcore / "ppo" / "advantages.py")
+    assert code_version() not in (before, changed)
+
+
+def test_the_code_version_depends_on_the_file_schemas(own_rlcore, monkeypatch):
+    before = code_version()
+    monkeypatch.setattr(results, "SCHEMA_VERSION", results.SCHEMA_VERSION + 1)
+    assert code_version() != before
+
+
+def test_the_code_version_of_a_copy_is_that_of_the_original(own_rlcore, monkeypatch):
+    copied = code_version()
+    monkeypatch.undo()
+    assert code_version() == copied
+
+
+def test_a_sweep_of_other_code_is_not_resumed(tmp_path, own_rlcore):
+    spec = small_spec(tmp_path)
+    prepare(spec, resume=False)
+    begun_with = code_version()
+    check_code_version(spec.folder)
+    (own_rlcore / "new.py").write_text("x = 1\n")
+    message = refusal(check_code_version, spec.folder)
+    assert f"begun with code version {begun_with}, but this is {code_version()}" in message
+    assert "begin a new sweep" in message
+
+
+def test_the_revision_is_unknown_outside_a_checkout(own_rlcore, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(own_rlcore.parents[1]))
+    assert git_revision() == "unknown"
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path):
+    spec = small_spec(tmp_path)
+    prepare(spec, resume=False)
+    before = (spec.folder / "sweep.yaml").read_bytes()
+    message = refusal(prepare, spec, resume=False)
+    assert "sweep 'sweep' exists; take another name, or --resume sweep" in message
+    assert (spec.folder / "sweep.yaml").read_bytes() == before
+    prepare(spec, resume=True)
+    assert (spec.folder / "sweep.yaml").read_bytes() == before
+
+
+def test_a_refused_sweep_leaves_no_folder(tmp_path):
+    refusal(prepare, small_spec(tmp_path / "runs", tracking_uri="ftp://host"), resume=False)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sqlite:///mlflow.db",
+        "postgresql://user@host/base",
+        "postgresql+psycopg2://user@host/base",
+        "mysql://host/base",
+        "http://127.0.0.1:1",
+        "https://mlflow.example",
+    ],
+)
+def test_a_tracking_uri_that_may_work(uri, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_tracking_uri(uri)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("uri", ["", "mlruns", "./mlruns", "file:///tmp/a", "ftp://host", "sqlit://"])
+def test_a_tracking_uri_of_another_scheme_is_refused(uri):
+    message = refusal(check_tracking_uri, uri)
+    assert f"tracking URI is '{uri}'" in message
+    assert "sqlite, postgresql, mysql, mssql, http, https" in message
+
+
+def test_a_store_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in ("file/mlflow.db", "file/deep/mlflow.db"):
+        message = refusal(check_tracking_uri, f"sqlite:///{tmp_path}/{path}")
+        assert "MLflow store" in message
+        assert "is not a folder" in message
+
+
+def test_a_store_that_is_a_folder_is_refused(tmp_path):
+    assert str(tmp_path) in refusal(check_tracking_uri, f"sqlite:///{tmp_path}")
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    check_writable(tmp_path / "a" / "b" / "c", "output folder")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    message = refusal(check_writable, tmp_path / "a", "output folder")
+    assert f"output folder {tmp_path / 'a'} cannot be written" in message
+    assert f"{tmp_path} is read-only for this user" in message
+
+
+def test_a_place_below_a_file_is_refused_before_anything_is_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    spec = small_spec(tmp_path / "file" / "runs", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    assert f"{tmp_path / 'file'} is not a folder" in refusal(prepare, spec, resume=False)
+
+
+def test_a_description_is_frozen():
+    spec = SweepSpec(name="a", preset="smoke", base=CONFIG, space=SPACE, grace_period=SEGMENT)
+    with pytest.raises(AttributeError):
+        spec.seed = 3

@@ -1,0 +1,224 @@
+"""One trial in this process: its rows, its files, its program, its divergence."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from rlcore.checkpoint import read_metadata
+from rlcore.ppo.config import Hyperparameters
+from rlcore.rewards import SHAPES
+from rlcore.video import load_recording
+from tests.rlcore.small import assert_same_bits
+from tests.tuners.small import CONFIG, SEGMENT, without
+from tuners import trial as module
+from tuners.layout import RECORDING_FILE, STATE_FILE, newest_checkpoint
+from tuners.results import ResultsWriter, read_segments, segments_schema
+from tuners.trial import Trial, make_task
+
+SEEDS = [3, 7]
+ADDED_BY_THE_SWEEP = {"trial", "phase", "segment", "stop_reason"}
+TIMES = ("time", "steps_per_second", "wall_seconds", "cpu_seconds", "compile_seconds")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A trial after two segments, with their rows; nobody changes it."""
+    trial = Trial(CONFIG, SEEDS)
+    return SimpleNamespace(trial=trial, rows=[trial.advance(), trial.advance()])
+
+
+def new_trial(segments=0, config=CONFIG, seeds=SEEDS):
+    trial = Trial(config, seeds)
+    for _ in range(segments):
+        trial.advance()
+    return trial
+
+
+def diverge(trial):
+    """Leaves the trial as a gradient that exploded would."""
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, trial.state.params)
+    trial.state = trial.state.replace(params=broken)
+
+
+def test_a_row_has_the_columns_of_the_table(trained):
+    columns = set(segments_schema("swingup").names) - ADDED_BY_THE_SWEEP
+    for row in trained.rows:
+        assert set(row) == columns
+
+
+def test_a_row_fits_the_table(trained, tmp_path):
+    writer = ResultsWriter(tmp_path, "swingup")
+    writer.add_segment(trained.rows[0] | {"trial": "trial-000", "phase": "search", "segment": 1})
+    writer.flush()
+    (read,) = read_segments(tmp_path)
+    assert without(read, *ADDED_BY_THE_SWEEP) == trained.rows[0]
+
+
+def test_the_numbers_of_a_row(trained):
+    first, second = trained.rows
+    assert (first["env_steps"], second["env_steps"]) == (SEGMENT, 2 * SEGMENT)
+    assert first["simulation_steps"] == SEGMENT
+    assert len(first["seed_scores"]) == 2
+    assert first["score"] == pytest.approx(np.mean(first["seed_scores"]))
+    assert first["objective"] == first["score"]
+    assert second["objective"] == pytest.approx((first["score"] + second["score"]) / 2)
+    assert (first["diverged"], first["done"]) == (False, False)
+    assert 0 <= first["score"] <= 1000
+    # It falls to 0 over 16 updates; the fourth begins after three.
+    start = Hyperparameters().learning_rate
+    assert second["learning_rate"] == pytest.approx(start * (1 - 3 / 16))
+    assert first["term_cos_min"] <= first["term_cos_mean"] <= first["term_cos_max"]
+    assert first["steps_per_second"] == pytest.approx(2 * SEGMENT / first["wall_seconds"])
+    assert second["compile_seconds"] == 0.0
+    # No time limit falls into the first few steps of 16 environments at the least.
+    assert first["shaped_return"] is None or math.isfinite(first["shaped_return"])
+
+
+def test_the_objective_looks_back_three_segments():
+    trial = new_trial()
+    scores = [trial.advance()["score"] for _ in range(4)]
+    assert trial.last_row["objective"] == pytest.approx(np.mean(scores[1:]))
+
+
+def test_a_seed_decides_its_training_whatever_trains_beside_it(trained):
+    swapped = new_trial(2, seeds=SEEDS[::-1]).last_row
+    np.testing.assert_allclose(swapped["seed_scores"], trained.rows[1]["seed_scores"][::-1])
+    assert new_trial(2, seeds=[4, 5]).last_row["seed_scores"] != swapped["seed_scores"]
+
+
+def test_a_trial_saved_and_loaded_continues_bit_for_bit(tmp_path):
+    trial = new_trial(2)
+    trial.save(tmp_path)
+    loaded = new_trial()
+    loaded.load(tmp_path)
+    assert_same_bits(loaded.state, trial.state)
+    for _ in range(2):
+        ours, theirs = trial.advance(), loaded.advance()
+        assert without(ours, *TIMES) == without(theirs, *TIMES)
+    assert_same_bits(loaded.state, trial.state)
+
+
+def test_a_checkpoint_says_what_it_is_of(trained, tmp_path):
+    trained.trial.save(tmp_path)
+    metadata = read_metadata(tmp_path / STATE_FILE)
+    assert metadata["config"] == CONFIG.to_dict()
+    assert metadata["seeds"] == SEEDS
+    assert metadata["env_steps"] == 2 * SEGMENT
+    assert metadata["recent_scores"] == [row["seed_scores"] for row in trained.rows]
+
+
+def test_the_episodes_of_the_better_seed_are_kept(trained, tmp_path):
+    trained.trial.save(tmp_path)
+    recording = load_recording(tmp_path / RECORDING_FILE)
+    best = int(np.argmax(np.mean([row["seed_scores"] for row in trained.rows], axis=0)))
+    kept = jax.tree.map(lambda leaf: leaf[best], trained.trial.episodes)
+    np.testing.assert_array_equal(recording.states, kept.states)
+    np.testing.assert_array_equal(recording.actions, kept.actions)
+    assert recording.horizon == 500
+    assert (recording.dt, recording.rail) == (0.02, pytest.approx(2.4))
+
+
+def test_a_trial_saved_before_its_first_segment_has_no_episodes(tmp_path):
+    trial = new_trial()
+    trial.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
+
+
+@pytest.mark.parametrize("other", [{"hidden_sizes": (8,)}, {"num_envs": 32}])
+def test_a_checkpoint_of_another_config_is_refused(trained, tmp_path, other, monkeypatch):
+    trained.trial.save(tmp_path)
+    monkeypatch.setattr(Trial, "_program", lambda self: (None, False))  # nothing is trained
+    with pytest.raises(ValueError, match="use the config it came with"):
+        Trial(CONFIG.with_values(other), SEEDS).load(tmp_path)
+
+
+def test_trials_of_one_static_config_share_one_program(trained):
+    programs = len(module._programs)
+    others = {"learning_rate": 0.01, "reward.combine": "product", "task.gravity": 5.0}
+    changed = new_trial(1, CONFIG.with_values(others), seeds=[100, 101])
+    assert len(module._programs) == programs
+    assert changed.last_row["compile_seconds"] == 0.0
+    assert changed.last_row["programs"] == programs
+    assert changed.last_row["seed_scores"] != trained.rows[0]["seed_scores"]
+
+
+def test_a_budget_of_its_own_needs_no_program_of_its_own(trained):
+    programs = len(module._programs)
+    longer = new_trial(1, replace(CONFIG, budget=99_999))
+    assert len(module._programs) == programs
+    assert longer.last_row["learning_rate"] > trained.rows[0]["learning_rate"]
+
+
+def test_a_trial_is_done_at_the_end_of_its_budget():
+    config = replace(CONFIG, budget=2 * SEGMENT + 7)
+    trial = new_trial(config=config)
+    assert [trial.advance()["done"] for _ in range(2)] == [False, True]
+    assert trial.finished
+
+
+def test_a_divergence_is_a_result():
+    trial = new_trial(2)
+    before = trial.episodes
+    diverge(trial)
+    row = trial.advance()
+    assert (row["diverged"], row["done"]) == (True, True)
+    assert (row["score"], row["seed_scores"]) == (0.0, [0.0, 0.0])
+    assert row["policy_loss"] is None
+    assert row["env_steps"] == 3 * SEGMENT
+    assert row["objective"] > 0.0, "the mean of what the last three segments scored"
+    assert trial.episodes is before, "the last episodes worth looking at"
+
+
+def test_a_divergence_fits_the_table_and_its_trial_can_be_saved(tmp_path):
+    trial = new_trial()
+    diverge(trial)
+    row = trial.advance()
+    assert row["objective"] == 0.0
+    trial.save(tmp_path / "..")
+    writer = ResultsWriter(tmp_path, "swingup")
+    writer.add_segment(row | {"trial": "trial-000", "phase": "search", "segment": 1})
+    writer.flush()
+    assert read_segments(tmp_path)[0]["policy_loss"] is None
+
+
+def test_one_seed_that_diverged_stops_both():
+    trial = new_trial()
+    half = jax.tree.map(lambda leaf: leaf.at[0].multiply(np.nan), trial.state.params)
+    trial.state = trial.state.replace(params=half)
+    row = trial.advance()
+    assert row["diverged"]
+    assert row["seed_scores"] == [0.0, 0.0]
+
+
+def test_a_shape_is_what_is_trained_on(trained):
+    config = replace(CONFIG, reward=SHAPES["swingup"]["task_score"])
+    row = new_trial(1, config).last_row
+    assert row["term_cos_mean"] == pytest.approx(trained.rows[0]["term_cos_mean"], abs=0.3)
+    assert row["policy_loss"] != trained.rows[0]["policy_loss"]
+
+
+def test_constants_reach_the_task():
+    task = make_task(CONFIG.with_values({"task.gravity": 1.5}))
+    assert float(task.gravity) == 1.5
+    assert float(task.cart_mass) == 1.0
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(task))
+
+
+def test_the_furthest_readable_checkpoint_is_the_newest(trained, tmp_path):
+    assert newest_checkpoint(tmp_path, "trial-000") is None
+    early, late = (
+        tmp_path / "tune" / session / "trial-000" / "checkpoint_000000"
+        for session in ("session-002", "session-001")
+    )
+    for folder, segments in ((early, 1), (late, 2)):
+        folder.mkdir(parents=True)
+        new_trial(segments).save(folder)
+    assert newest_checkpoint(tmp_path, "trial-000") == late
+    assert newest_checkpoint(tmp_path, "trial-001") is None
+    state = late / STATE_FILE
+    state.write_bytes(state.read_bytes()[:100])
+    assert newest_checkpoint(tmp_path, "trial-000") == early

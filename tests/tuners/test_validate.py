@@ -1,0 +1,297 @@
+"""Statistics of the test: literal answers, SciPy's where it has them, and the verdict's words."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import trim_mean
+
+from tests.tuners.small import segment_row, trial_row
+from tuners.validate import (
+    COLUMNS,
+    Comparison,
+    Curves,
+    compare,
+    estimate,
+    gather_curves,
+    interquartile_mean,
+    measure,
+    probability_of_improvement,
+    utilisation,
+    verdict,
+)
+
+numbers = st.floats(-1e3, 1e3, allow_subnormal=False)
+
+
+def test_interquartile_means_by_hand():
+    assert interquartile_mean(np.array([7.0])) == 7.0
+    assert interquartile_mean(np.array([1.0, 3.0])) == 2.0
+    assert interquartile_mean(np.array([100.0, 2.0, 4.0, -50.0])) == 3.0
+    # Of three values the middle one counts 1/3, the others 1/12 each: (1 + 4 x 2 + 9) / 6.
+    assert interquartile_mean(np.array([9.0, 1.0, 2.0])) == pytest.approx(3.0)
+    # Of five, the middle three count 1/5, and the second and fourth lose a quarter of theirs:
+    # weights 0, 0.15, 0.2, 0.15, 0 -> (0.15 x 2 + 0.2 x 3 + 0.15 x 10) / 0.5.
+    assert interquartile_mean(np.array([3.0, 1.0, 99.0, 10.0, 2.0])) == pytest.approx(4.8)
+
+
+def test_interquartile_mean_goes_along_the_last_axis():
+    values = np.array([[0.0, 1.0, 2.0, 3.0], [100.0, 5.0, 5.0, -100.0]])
+    np.testing.assert_allclose(interquartile_mean(values), [1.5, 5.0])
+
+
+@given(values=st.integers(1, 6).flatmap(lambda n: st.lists(numbers, min_size=4 * n, max_size=4 * n)))
+def test_interquartile_mean_is_scipys_where_quarters_are_whole(values):
+    assert interquartile_mean(np.array(values)) == pytest.approx(trim_mean(values, 0.25), abs=1e-9)
+
+
+@given(values=st.lists(numbers, min_size=1, max_size=13))
+def test_interquartile_mean_is_that_of_the_values_four_times_over(values):
+    """Then quarters are whole: the parts at the edges are what SciPy makes of the copies."""
+    assert interquartile_mean(np.array(values)) == pytest.approx(
+        trim_mean(np.repeat(values, 4), 0.25), abs=1e-9
+    )
+
+
+def test_probabilities_of_improvement_by_hand():
+    ours, theirs = np.array([1.0, 2.0]), np.array([0.0, 2.0])
+    # Pairs (1, 0) better, (1, 2) worse, (2, 0) better, (2, 2) a tie.
+    assert probability_of_improvement(ours, theirs, True) == 2.5 / 4
+    assert probability_of_improvement(ours, theirs, False) == 1.5 / 4
+    assert probability_of_improvement(ours, ours, True) == 0.5
+    assert probability_of_improvement(ours + 10, theirs, True) == 1.0
+    assert probability_of_improvement(ours + 10, theirs, False) == 0.0
+    assert probability_of_improvement(np.array([3.0]), np.array([1.0, 3.0, 5.0]), True) == 0.5
+
+
+few = st.lists(st.integers(0, 3).map(float), min_size=1, max_size=6).map(np.array)
+
+
+@given(ours=few, theirs=few)
+def test_improvement_either_way_adds_up_to_one(ours, theirs):
+    forth = probability_of_improvement(ours, theirs, True)
+    assert forth + probability_of_improvement(theirs, ours, True) == pytest.approx(1.0)
+    assert forth == pytest.approx(probability_of_improvement(theirs, ours, False))
+
+
+def steps_of(scores):
+    """Steps to the threshold of one seed, in segments of 0.1 M steps."""
+    curves = Curves(np.arange(1, len(scores) + 1) * 100_000, np.array([scores]))
+    return measure(curves)["steps_to_threshold"][0] / 0.1
+
+
+@pytest.mark.parametrize(
+    ("scores", "segments"),
+    [
+        ([900, 900, 900, 900], 1),
+        ([0, 900, 900, 900], 2),
+        ([0, 900, 100, 900], 4),  # a dip: it counts from where it stays above
+        ([900, 900, 900, 0], 5),  # a dip at the end: never for good
+        ([0, 0, 0, 0], 5),  # never: one segment beyond the last
+        ([0, 0, 0, 900], 4),
+        ([800, 800, 800, 800], 5),  # above means above
+        ([800, 800.5, 801, 1000], 2),
+    ],
+)
+def test_steps_until_above_the_threshold_for_good(scores, segments):
+    assert steps_of(scores) == pytest.approx(segments)
+
+
+def test_one_number_a_seed_in_each_column():
+    scores = np.array([[0.0, 300.0, 600.0, 900.0], [900.0, 900.0, 900.0, 900.0]])
+    values = measure(Curves(np.array([250_000, 500_000, 750_000, 1_000_000]), scores))
+    assert list(values) == list(COLUMNS)
+    np.testing.assert_allclose(values["final_score"], [600.0, 900.0])
+    np.testing.assert_allclose(values["area"], [450.0, 900.0])
+    np.testing.assert_allclose(values["steps_to_threshold"], [1.0, 0.25])
+
+
+def test_a_curve_of_one_segment():
+    values = measure(Curves(np.array([1000]), np.array([[850.0], [10.0]])))
+    np.testing.assert_allclose(values["final_score"], [850.0, 10.0])
+    np.testing.assert_allclose(values["steps_to_threshold"], [0.001, 0.002])
+
+
+def finished(name, row, **columns):
+    return trial_row(name, "test", row, status="finished", **columns)
+
+
+def curve(name, scores, phase="test"):
+    """A trial's segments; each entry of ``scores`` holds one score a seed."""
+    return [
+        segment_row(name, i + 1, phase, env_steps=(i + 1) * 100, seed_scores=seeds)
+        for i, seeds in enumerate(scores)
+    ]
+
+
+def test_batches_become_the_seeds_of_one_row():
+    trials = [finished("test-a-1", "a"), finished("test-b-0", "b"), finished("test-a-0", "a")]
+    segments = [
+        *curve("test-a-1", [[5.0, 6.0], [7.0, 8.0]]),
+        *curve("test-b-0", [[9.0, 9.0]]),
+        *curve("test-a-0", [[1.0, 2.0], [3.0, 4.0]]),
+    ]
+    curves = gather_curves(trials, segments, "test")
+    assert set(curves) == {"a", "b"}
+    assert curves["a"].env_steps.tolist() == [100, 200]
+    assert curves["a"].scores.tolist() == [[1, 3], [2, 4], [5, 7], [6, 8]]
+    assert curves["b"].scores.tolist() == [[9], [9]]
+
+
+def test_seeds_stay_in_the_order_of_their_batches_beyond_ten():
+    trials = [finished(f"test-a-{batch}", "a", seeds=[batch]) for batch in range(12)]
+    segments = [row for b in range(12) for row in curve(f"test-a-{b}", [[float(b)]])]
+    scores = gather_curves(trials, segments, "test")["a"].scores
+    assert scores[:, 0].tolist() == [float(batch) for batch in range(12)]
+
+
+def test_segments_may_come_in_any_order():
+    rows = curve("test-a-0", [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    curves = gather_curves([finished("test-a-0", "a")], rows[::-1], "test")
+    assert curves["a"].env_steps.tolist() == [100, 200, 300]
+    assert curves["a"].scores.tolist() == [[1, 3, 5], [2, 4, 6]]
+
+
+def test_a_seed_that_diverged_scores_nothing_from_there_on():
+    trials = [
+        finished("test-a-0", "a", stop_reason="diverged"),
+        finished("test-a-1", "a", stop_reason="budget"),
+    ]
+    segments = [
+        *curve("test-a-0", [[1.0, 2.0], [0.0, 0.0]]),
+        *curve("test-a-1", [[3.0, 4.0]] * 4),
+    ]
+    curves = gather_curves(trials, segments, "test")
+    assert curves["a"].env_steps.tolist() == [100, 200, 300, 400]
+    assert curves["a"].scores.tolist() == [[1, 0, 0, 0], [2, 0, 0, 0], [3] * 4, [4] * 4]
+
+
+def test_a_trial_that_failed_leaves_its_seeds_out():
+    trials = [finished("test-a-0", "a"), trial_row("test-a-1", "test", "a", status="error")]
+    segments = [*curve("test-a-0", [[1.0, 2.0]]), *curve("test-a-1", [[900.0, 900.0]])]
+    assert gather_curves(trials, segments, "test")["a"].scores.tolist() == [[1], [2]]
+
+
+def test_other_phases_do_not_count():
+    trials = [finished("test-a-0", "a"), trial_row("trial-001", "search", status="finished")]
+    segments = [*curve("test-a-0", [[1.0, 2.0]]), *curve("trial-001", [[9.0, 9.0]], "search")]
+    assert set(gather_curves(trials, segments, "test")) == {"a"}
+    assert gather_curves(trials, segments, "validation") == {}
+
+
+def test_an_estimate_is_the_interquartile_mean_with_an_interval_around_it():
+    values = np.array([810.0, 820.0, 830.0, 840.0, 850.0, 860.0, 870.0, 100.0])
+    found = estimate(values)
+    assert found.value == pytest.approx(trim_mean(values, 0.25))
+    assert values.min() <= found.low < found.value < found.high <= values.max()
+    assert estimate(values) == found, "the same numbers give the same interval"
+
+
+def test_equal_seeds_leave_no_interval():
+    found = estimate(np.full(8, 500.0))
+    assert (found.value, found.low, found.high) == pytest.approx((500.0, 500.0, 500.0))
+
+
+def test_an_interval_covers_as_often_as_it_says():
+    """Of 20 seeds, a nominal 95 % bootstrap interval covers nearly that; 400 repetitions.
+
+    Its own coverage is about 0.92; below 0.86 is five standard deviations away.
+    """
+    generator = np.random.default_rng(3)
+    hits = 0
+    for _ in range(400):
+        found = estimate(generator.normal(0.0, 1.0, 20))
+        hits += found.low <= 0.0 <= found.high
+    assert 0.86 < hits / 400 < 0.99
+
+
+def two_rows(ours, theirs):
+    """Curves of one segment: the final score is the score."""
+    steps = np.array([100_000])
+    return {
+        "trial-001": Curves(steps, np.array(ours, float)[:, None]),
+        "baseline": Curves(steps, np.array(theirs, float)[:, None]),
+    }
+
+
+def compared(ours, theirs, **changes):
+    settings = {"winner": "trial-001", "baseline": "baseline", "searched_objective": 900.0}
+    return compare(two_rows(ours, theirs), **settings, validated={"trial-001": 1.0}, **changes)
+
+
+def test_a_comparison_by_hand():
+    comparison = compared([850, 850, 850, 850], [500, 500, 900, 900])
+    assert comparison.estimates["trial-001"]["final_score"].value == 850.0
+    assert comparison.estimates["baseline"]["final_score"].value == 700.0
+    assert comparison.estimates["trial-001"]["steps_to_threshold"].value == pytest.approx(0.1)
+    assert comparison.improvement["final_score"] == 0.5
+    # Half of the baseline's seeds take as long, the others take longer: (0.5 + 1) / 2.
+    assert comparison.improvement["steps_to_threshold"] == 0.75
+    assert comparison.over_tuning == 50.0
+    assert comparison.validated == {"trial-001": 1.0}
+
+
+@pytest.mark.parametrize("failed", ["trial-001", "baseline"])
+def test_a_row_whose_every_job_failed_is_said_so(failed):
+    """Not a KeyError after an hour of training: the other rows are still worth a table."""
+    curves = two_rows([850.0] * 4, [500.0] * 4)
+    del curves[failed]
+    comparison = compare(
+        curves,
+        winner="trial-001",
+        baseline="baseline",
+        searched_objective=900.0,
+        validated={},
+    )
+    assert failed in verdict(comparison, winner="trial-001", baseline="baseline")
+
+
+FINAL_SCORE, AREA, STEPS = (column.title for column in COLUMNS.values())
+
+
+def verdict_of(**improvement):
+    comparison = Comparison({}, dict.fromkeys(COLUMNS, 0.5) | improvement, 0.0, {})
+    return verdict(comparison, winner="trial-001", baseline="baseline")
+
+
+def test_the_verdict_on_a_baseline_that_won():
+    comparison = Comparison({}, dict.fromkeys(COLUMNS, 0.5), 0.0, {})
+    said = verdict(comparison, winner="baseline", baseline="baseline")
+    assert said.startswith("No configuration found was better than the hand-tuned baseline")
+
+
+def test_the_verdict_on_a_clear_win():
+    assert verdict_of(final_score=0.95, area=1.0) == (
+        f"The winner beats the baseline in: {FINAL_SCORE}, {AREA}."
+    )
+
+
+def test_the_verdict_on_a_win_that_costs_something():
+    assert verdict_of(final_score=0.99, steps_to_threshold=0.05) == (
+        f"The winner beats the baseline in: {FINAL_SCORE}. It is worse in: {STEPS}."
+    )
+
+
+def test_the_verdict_on_no_clear_win():
+    said = verdict_of(final_score=0.94, area=0.06)
+    assert said.startswith("The winner does not clearly beat the baseline")
+    assert "worse" not in said
+    assert f"It is worse in: {AREA}." in verdict_of(area=0.01)
+
+
+def test_columns_beaten_are_named_by_their_titles():
+    comparison = compared([900] * 4, [500] * 4)
+    assert comparison.beaten_in == [column.title for column in COLUMNS.values()]
+    assert compared([500] * 4, [500] * 4).beaten_in == []
+
+
+def test_utilisation_by_hand():
+    rows = [
+        {"time": 12.0, "wall_seconds": 2.0, "cpu_seconds": 2.0},
+        {"time": 14.0, "wall_seconds": 1.0, "cpu_seconds": 1.0},
+        {"time": 13.0, "wall_seconds": 3.0, "cpu_seconds": 3.0},
+    ]
+    # From 10 to 14 s on two cores: 8 core seconds, 6 of them inside segments.
+    assert utilisation(rows, 2.0) == 0.75
+    assert utilisation(rows, 4.0) == 0.375
+    assert utilisation([], 2.0) == 0.0
