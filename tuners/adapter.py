@@ -145,7 +145,9 @@ class SweepCallback(_NotSaved, Callback):
         reason = self._stop_reason(job, last) if "env_steps" in last else "interrupted"
         if reason is None or reason == "interrupted":
             return
-        self._end(trial, job, Outcome(float(last["objective"]), reason), last)
+        # What a trial that ended early did not train counts as score 0.
+        area = last["area"] * last["env_steps"] / job.config.full_length
+        self._end(trial, job, Outcome(float(last["objective"]), reason, area), last)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -170,6 +172,7 @@ class SweepCallback(_NotSaved, Callback):
                 "stop_reason": outcome.stop_reason,
                 "env_steps": last.get("env_steps", 0),
                 "objective": outcome.objective,
+                "area": outcome.area,
                 "score": last.get("score"),
                 "ended": now(),
                 "checkpoint": self._relative(checkpoint.path) if checkpoint else None,

@@ -42,10 +42,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended."""
+    """How a job ended.
+
+    Attributes:
+        objective: by which the search ranks: the score at the end of training.
+        stop_reason: ``budget``, ``asha``, ``diverged`` or ``error``.
+        area: by which validation ranks: the mean score over all of training.
+    """
 
     objective: float
     stop_reason: str
+    area: float = 0.0
 
 
 class Plan:
@@ -105,7 +112,10 @@ class Plan:
 
     @property
     def validation(self) -> dict[str, float] | None:
-        """Mean objective by row, best first, or None before the validation ended."""
+        """Mean area under the score curve by row, best first, or None before the validation ended.
+
+        All rows solved the task in the search.  The area says which does so soonest and best.
+        """
         finalists = self.finalists
         if finalists is None:
             return None
@@ -114,7 +124,7 @@ class Plan:
             jobs = list(self._batches("validation", row))
             if not self._all_ended(jobs):
                 return None
-            means[row] = float(np.mean([self.outcomes[job.name].objective for job in jobs]))
+            means[row] = float(np.mean([self.outcomes[job.name].area for job in jobs]))
         return dict(sorted(means.items(), key=lambda item: -item[1]))
 
     @property

@@ -199,14 +199,14 @@ def _restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any)
     for row in writer.trials.values():
         job = job_from_row(row, json.loads(row["config"]))
         if row["status"] == "running" and _was_stopped(last.get(job.name)):
-            row = _close(writer, row, last[job.name])
+            row = _close(writer, job, last[job.name])
         if row["status"] == "running":
             unfinished.append(job)
             checkpoint = newest_checkpoint(spec.folder, job.name)
             if checkpoint is not None:
                 checkpoints[job.name] = str(checkpoint.absolute())
         else:
-            ended.append((job, Outcome(row["objective"], row["stop_reason"])))
+            ended.append((job, Outcome(row["objective"], row["stop_reason"], row["area"])))
     plan.restore(ended, unfinished)
     if isinstance(scheduler, SearchPhaseASHA):
         scheduler.replay(read_segments(spec.folder))
@@ -218,21 +218,22 @@ def _was_stopped(row: dict[str, Any] | None) -> bool:
     return row is not None and row["stop_reason"] in ("asha", "diverged")
 
 
-def _close(writer: ResultsWriter, trial: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
-    checkpoint = newest_checkpoint(writer.folder, trial["trial"])
+def _close(writer: ResultsWriter, job: Job, last: dict[str, Any]) -> dict[str, Any]:
+    checkpoint = newest_checkpoint(writer.folder, job.name)
     writer.put_trial(
         {
-            "trial": trial["trial"],
+            "trial": job.name,
             "status": "finished",
             "stop_reason": last["stop_reason"],
             "env_steps": last["env_steps"],
             "objective": last["objective"],
+            "area": last["area"] * last["env_steps"] / job.config.full_length,
             "score": last["score"],
             "ended": last["time"],
             "checkpoint": str(checkpoint.relative_to(writer.folder)) if checkpoint else None,
         }
     )
-    return writer.trials[trial["trial"]]
+    return writer.trials[job.name]
 
 
 def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:

@@ -141,6 +141,7 @@ def _end(
             "stop_reason": "diverged" if last.get("diverged") else "budget",
             "env_steps": trial.env_steps,
             "objective": last.get("objective"),
+            "area": last.get("area"),
             "score": last.get("score"),
             "ended": now(),
             "checkpoint": str(checkpoint.relative_to(spec.folder)),

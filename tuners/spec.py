@@ -62,7 +62,7 @@ class SweepSpec:
     num_trials: int = 24
     searcher: str = "random"
     scheduler: str = "asha"
-    grace_period: int = 131_072
+    grace_period: int = 196_608
     reduction_factor: int = 3
     num_finalists: int = 3
     validation_seeds: int = 4

@@ -37,6 +37,7 @@ FOLLOW_EVERY = 1.0
 METRICS = (
     "objective",
     "score",
+    "area",
     "upright_fraction",
     "episode_length",
     "time_to_upright",

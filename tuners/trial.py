@@ -85,6 +85,7 @@ class Trial:
         self.episodes: Episodes | None = None
         self.last_row: dict[str, Any] = {}
         self._recent: deque[np.ndarray] = deque(maxlen=OBJECTIVE_WINDOW)
+        self._score_sum = 0.0
         started = time.perf_counter()
         self._segment, is_new = self._program()
         self.compile_seconds = time.perf_counter() - started if is_new else 0.0
@@ -110,6 +111,7 @@ class Trial:
         diverged = bool(np.any(metrics.diverged))
         scores = np.zeros(len(self.seeds)) if diverged else np.asarray(metrics.score.score, float)
         self._recent.append(scores)
+        self._score_sum += float(np.mean(scores))
         if not diverged:
             self.episodes = jax.device_get(episodes)
         row: dict[str, Any] = {
@@ -121,6 +123,7 @@ class Trial:
             "time": time.time(),
             "objective": float(np.mean(self._recent)),
             "score": float(np.mean(scores)),
+            "area": self._score_sum * self.config.ppo.steps_per_segment / self.env_steps,
             "seed_scores": scores.tolist(),
             "diverged": diverged,
             "steps_per_second": self.config.ppo.steps_per_segment * len(self.seeds) / wall,
@@ -143,6 +146,7 @@ class Trial:
             "seeds": self.seeds,
             "env_steps": self.env_steps,
             "recent_scores": [scores.tolist() for scores in self._recent],
+            "score_sum": self._score_sum,
         }
         save_checkpoint(folder / STATE_FILE, self.state, metadata)
         if self.episodes is not None:
@@ -156,6 +160,7 @@ class Trial:
         """
         template = jax.eval_shape(lambda: self.state)
         self.state, metadata = load_checkpoint(folder / STATE_FILE, template)
+        self._score_sum = metadata["score_sum"]
         self._recent.clear()
         self._recent.extend(np.asarray(scores) for scores in metadata["recent_scores"])
 

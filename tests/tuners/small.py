@@ -4,8 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from rlcore.tasks.dynamics import CartPoleState
+from rlcore.tasks.swingup import SwingUp
+from rlcore.video import Recording
 from tuners.config import TrialConfig, baseline
 from tuners.phases import Job, Outcome
 from tuners.presets import PRESETS
@@ -52,7 +57,7 @@ def segment_row(trial: str, segment: int, phase: str = "search", **columns: Any)
 
 def budget(objective: float) -> Outcome:
     """How a job ends that nobody stops."""
-    return Outcome(objective, "budget")
+    return Outcome(objective, "budget", area=objective)
 
 
 def names(jobs: Sequence[Job | None]) -> list[str | None]:
@@ -72,3 +77,15 @@ def refusal(call: Any, *arguments: Any, **named: Any) -> str:
 def without(entries: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
     """The entries but for some."""
     return {name: value for name, value in entries.items() if name not in left_out}
+
+
+def swing(steps: int = 200, lengths: Sequence[int] = (200, 200, 200)) -> Recording:
+    """Three episodes in which the pole goes round, with the task's own score rates."""
+    phase = np.linspace(0.0, 6.0, steps + 1)[:, None] + np.array([0.0, 1.0, 2.0])
+    parts = [np.sin(phase), np.cos(phase), 3.0 * phase, 4.0 * np.sin(phase)]
+    states = np.stack(parts, axis=-1).astype(np.float32)
+    actions = np.sin(2.0 * phase[1:]).astype(np.float32)
+    after = CartPoleState.from_array(jnp.asarray(states[1:]))
+    rates = np.array(SwingUp().score_rate(after, jnp.asarray(actions[..., None])))
+    rates[np.arange(steps)[:, None] >= np.array(lengths)] = 0.0
+    return Recording(states, actions, rates, np.array(lengths), 0.02, 2.4, 1.0)

@@ -181,9 +181,7 @@ def test_a_search_in_which_nobody_reached_the_end_is_won_by_the_baseline(spec, r
         plan, lambda job: Outcome(9.0, reason) if job.phase == "search" else budget(1.0)
     )
     assert plan.winner == "baseline"
-    assert names(handed)[4:] == [
-        *("validation-baseline-0", "test-baseline-0", "test-task_score-0")
-    ]
+    assert names(handed)[4:] == [*("validation-baseline-0", "test-baseline-0", "test-task_score-0")]
 
 
 def test_a_tie_in_validation_goes_to_the_baseline(spec):
@@ -196,9 +194,7 @@ def test_gaps_are_filled_with_jobs_that_depend_on_nothing(spec):
     """While the last trial of the search runs, the other workers need not wait."""
     plan = Plan(spec)
     handed = [plan.next_job() for _ in range(7)]
-    assert names(handed)[4:] == [
-        *("test-task_score-0", "test-baseline-0", "validation-baseline-0")
-    ]
+    assert names(handed)[4:] == [*("test-task_score-0", "test-baseline-0", "validation-baseline-0")]
     assert plan.next_job() is None
     assert not plan.finished
 

@@ -106,9 +106,7 @@ def test_about_a_third_passes():
 def test_the_first_to_come_passes_and_worse_ones_do_not():
     asha = scheduler()
     trials = add(asha, *"abcdefgh")
-    decisions = [
-        report(asha, tried, RUNG, 100.0 - rank) for rank, tried in enumerate(trials)
-    ]
+    decisions = [report(asha, tried, RUNG, 100.0 - rank) for rank, tried in enumerate(trials)]
     assert decisions == [GO] + [STOP] * 7
 
 

@@ -176,7 +176,7 @@ def test_no_seed_serves_two_phases_or_two_neighbouring_sweeps(tmp_path, seed):
         ).seeds(phase)
     ]
     assert len(set(seeds)) == len(seeds) == 2 * (1 + 64 + 64)
-    assert 0 <= min(seeds)
+    assert min(seeds) >= 0
     assert max(seeds) < 2**32, "a seed is an unsigned 32-bit number in JAX"
 
 
@@ -341,7 +341,9 @@ def test_a_tracking_uri_that_may_work(uri, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("uri", ["", "mlruns", "./mlruns", "file:///tmp/a", "ftp://host", "sqlit://"])
+@pytest.mark.parametrize(
+    "uri", ["", "mlruns", "./mlruns", "file:///tmp/a", "ftp://host", "sqlit://"]
+)
 def test_a_tracking_uri_of_another_scheme_is_refused(uri):
     message = refusal(check_tracking_uri, uri)
     assert f"tracking URI is '{uri}'" in message

@@ -40,7 +40,9 @@ def test_interquartile_mean_goes_along_the_last_axis():
     np.testing.assert_allclose(interquartile_mean(values), [1.5, 5.0])
 
 
-@given(values=st.integers(1, 6).flatmap(lambda n: st.lists(numbers, min_size=4 * n, max_size=4 * n)))
+@given(
+    values=st.integers(1, 6).flatmap(lambda n: st.lists(numbers, min_size=4 * n, max_size=4 * n))
+)
 def test_interquartile_mean_is_scipys_where_quarters_are_whole(values):
     assert interquartile_mean(np.array(values)) == pytest.approx(trim_mean(values, 0.25), abs=1e-9)
 
