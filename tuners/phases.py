@@ -45,14 +45,19 @@ class Outcome:
     """How a job ended.
 
     Attributes:
-        objective: by which the search ranks: the score at the end of training.
+        objective: by which the scheduler ranks: the score at the end of training.
         stop_reason: ``budget``, ``asha``, ``diverged`` or ``error``.
-        area: by which validation ranks: the mean score over all of training.
+        area: the mean score over all of training, the area under the score curve.
     """
 
     objective: float
     stop_reason: str
     area: float = 0.0
+
+    @property
+    def merit(self) -> float:
+        """By which finalists and winner are chosen: best and soonest count alike."""
+        return (self.objective + self.area) / 2
 
 
 class Plan:
@@ -103,7 +108,7 @@ class Plan:
         if not self._all_ended(self._search_jobs()):
             return None
         full = [
-            (outcome.objective, self.jobs[name].row)
+            (outcome.merit, self.jobs[name].row)
             for name, outcome in self.outcomes.items()
             if self.jobs[name].phase == "search" and outcome.stop_reason == "budget"
         ]
@@ -112,10 +117,7 @@ class Plan:
 
     @property
     def validation(self) -> dict[str, float] | None:
-        """Mean area under the score curve by row, best first, or None before the validation ended.
-
-        All rows solved the task in the search.  The area says which does so soonest and best.
-        """
+        """Mean merit by row, best first, or None before the validation ended."""
         finalists = self.finalists
         if finalists is None:
             return None
@@ -124,7 +126,7 @@ class Plan:
             jobs = list(self._batches("validation", row))
             if not self._all_ended(jobs):
                 return None
-            means[row] = float(np.mean([self.outcomes[job.name].area for job in jobs]))
+            means[row] = float(np.mean([self.outcomes[job.name].merit for job in jobs]))
         return dict(sorted(means.items(), key=lambda item: -item[1]))
 
     @property

@@ -55,7 +55,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "budget": 16 * _LAPTOP_PPO.steps_per_segment,
         "grace_period": 6 * _LAPTOP_PPO.steps_per_segment,
         "num_trials": 28,
-        "num_finalists": 4,
+        "num_finalists": 5,
     },
     # The notebook's own settings and budget: hours on a laptop, for one trial.
     "notebook": {

@@ -87,7 +87,8 @@ def run_sweep(spec: SweepSpec, *, console: Console, address: str | None = None) 
                 if plan.winner is None:
                     raise RuntimeError("the sweep ended before its plan did")
                 comparison = _conclude(spec, plan)
-                failures += _finish_media(spec, plan, screen)
+                screen.note("drawing plots and videos")
+                failures += _finish_media(spec, plan, at_once=max(1, int(cores)))
             screen.note("writing to MLflow")
             tracked = tracking.stop_following(follower, timeout=60.0)
     finally:
@@ -283,10 +284,9 @@ def best_validated_trial(spec: SweepSpec, plan: Plan) -> str:
     return max(best, key=lambda name: best[name])
 
 
-def _finish_media(spec: SweepSpec, plan: Plan, screen: SweepConsole) -> list[str]:
+def _finish_media(spec: SweepSpec, plan: Plan, at_once: int) -> list[str]:
     """Draws plots and the videos of baseline, finalists and winner; returns a line a failure."""
-    screen.note("drawing plots and videos")
-    media = MediaQueue(spec.folder)
+    media = MediaQueue(spec.folder, at_once)
     assert plan.winner is not None
     media.plots(list(dict.fromkeys([plan.winner, BASELINE, TASK_SCORE])))
     trials = {trial["trial"]: trial for trial in read_trials(spec.folder)}

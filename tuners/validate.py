@@ -144,7 +144,7 @@ class Comparison:
         estimates: by row, then by column.
         improvement: probability that the winner improves on the baseline, by column.
         over_tuning: the winner's objective in the search minus its final score in the test.
-        validated: mean area under the score curve by row in the validation, best first.
+        validated: mean of final score and area by row in the validation, best first.
     """
 
     estimates: dict[str, dict[str, Estimate]]

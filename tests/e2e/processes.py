@@ -174,7 +174,13 @@ def listening_beyond_loopback(pids: Iterable[int]) -> set[str]:
     found = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            _, local, _, state, *_, = line.split()
+            (
+                _,
+                local,
+                _,
+                state,
+                *_,
+            ) = line.split()
             inode = line.split()[9]
             if state == LISTENS and f"socket:[{inode}]" in sockets and not _is_loopback(local):
                 found.add(local)

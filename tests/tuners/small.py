@@ -47,6 +47,7 @@ def segment_row(trial: str, segment: int, phase: str = "search", **columns: Any)
         "time": 1000.0 + segment,
         "objective": 10.0 * segment,
         "score": 11.0 * segment,
+        "area": 8.0 * segment,
         "seed_scores": [11.0 * segment, 11.0 * segment],
         "diverged": False,
         "done": False,

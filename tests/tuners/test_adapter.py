@@ -45,6 +45,7 @@ class Sweep:
     def report(self, trial, segment, **columns):
         """A segment's report; ``done`` is what Tune makes of trainable, scheduler and stopper."""
         row = {"env_steps": segment * SEGMENT, "objective": 10.0 * segment, "score": 7.0}
+        row |= {"area": 4.0}
         row |= {"seed_scores": [1.0, 2.0], "diverged": False, "done": False, "time": 5.0} | columns
         trial.last_result = row
         self.callback.on_trial_result(0, [], trial, row)
@@ -115,7 +116,9 @@ def test_why_a_trial_ended(sweep, segment, columns, reason):
     assert row["score"] == 7.0
     assert row["ended"] >= row["started"]
     assert (segments[0]["done"], segments[0]["stop_reason"]) == (True, reason)
-    assert sweep.plan.outcomes == {"trial-000": Outcome(last["objective"], reason)}
+    area = 4.0 * segment / 8  # what it did not train counts as score 0
+    assert row["area"] == area
+    assert sweep.plan.outcomes == {"trial-000": Outcome(last["objective"], reason, area)}
     assert sweep.running == set()
     assert sweep.heard[-1] == ("ended", "trial-000")
 

@@ -33,8 +33,8 @@ def tasks(monkeypatch):
     monkeypatch.setattr(module, "_draw_video", tasks.video)
 
     def wait(references, num_returns, timeout):
-        assert num_returns == len(references)
-        return [r for r in references if r not in tasks.late], list(tasks.late)
+        ready = [r for r in references if r not in tasks.late][:num_returns]
+        return ready, [r for r in references if r not in ready]
 
     def get(reference):
         if reference in tasks.failing:
@@ -55,7 +55,7 @@ def trial(tmp_path):
 
 def test_a_drawing_is_begun_with_paths_that_any_process_finds(tmp_path, tasks, trial, monkeypatch):
     monkeypatch.chdir(tmp_path.parent)
-    queue = MediaQueue(tmp_path.relative_to(tmp_path.parent))
+    queue = MediaQueue(tmp_path.relative_to(tmp_path.parent), at_once=2)
     queue.film_strip(trial)
     queue.video(trial)
     recording = str(tmp_path / "tune" / "x" / "recording.safetensors")
@@ -73,13 +73,13 @@ def test_a_trial_without_episodes_is_passed_over(tmp_path, tasks, trial):
 
 
 def test_what_failed_or_took_too_long_has_a_line_each(tmp_path, tasks, trial):
-    queue = MediaQueue(tmp_path)
-    queue.film_strip(trial)
-    queue.video(trial)
     tasks.failing = [f"reference 1 of {id(tasks.strip)}"]
     tasks.late = [f"reference 1 of {id(tasks.video)}"]
-    late, failed = queue.wait(5.0)
-    assert late == f"{tmp_path / 'media' / 'trial-000.mp4'} took longer than 5 s"
+    queue = MediaQueue(tmp_path, at_once=2)
+    queue.film_strip(trial)
+    queue.video(trial)
+    failed, late = queue.wait(0.05)
+    assert late == f"{tmp_path / 'media' / 'trial-000.mp4'} took longer than 0 s"
     assert failed.startswith(f"{tmp_path / 'media' / 'trial-000.png'} could not be drawn: ")
     assert "\n" not in failed
     assert queue.wait(5.0) == [], "it is not said twice"
@@ -135,3 +135,14 @@ def test_the_plots_of_a_sweep_are_drawn(tmp_path, drawn_here):
         with Image.open(path) as plot:
             assert plot.size == (960, 540)
             assert len(plot.getcolors(100_000)) > 20, "lines and letters are in it"
+
+
+def test_no_more_is_drawn_at_once_than_asked_for(tmp_path, tasks, trial):
+    queue = MediaQueue(tmp_path, at_once=1)
+    queue.film_strip(trial)
+    tasks.late = [f"reference 1 of {id(tasks.strip)}"]
+    queue.video(trial)
+    assert tasks.video.asked == []
+    tasks.late = []
+    assert queue.wait(5.0) == []
+    assert len(tasks.video.asked) == 1

@@ -147,6 +147,17 @@ def test_the_winner_is_the_best_by_validation_not_by_search(tmp_path):
     assert plan.next_job().name == "test-trial-002-0"
 
 
+def test_validation_ranks_by_the_area_and_the_search_by_the_objective(spec):
+    plan = Plan(spec)
+    ends = [budget(1.0), Outcome(9.0, "budget", 1.0), Outcome(8.0, "budget", 9.0), STOPPED]
+    search(plan, *ends)
+    assert plan.finalists == ["trial-001"]
+    plan.next_job(), plan.next_job()
+    plan.end("validation-trial-001-0", Outcome(500.0, "budget", 700.0))
+    plan.end("validation-baseline-0", Outcome(900.0, "budget", 600.0))
+    assert plan.validation == {"trial-001": 700.0, "baseline": 600.0}
+
+
 def test_validation_is_the_mean_over_batches(tmp_path):
     plan = Plan(small_spec(tmp_path, validation_seeds=4))
     search(plan, budget(100.0), budget(900.0), budget(800.0), budget(50.0))

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -283,6 +284,17 @@ def test_the_code_version_depends_on_the_trainer_alone(own_rlcore):
 def test_the_code_version_depends_on_the_file_schemas(own_rlcore, monkeypatch):
     before = code_version()
     monkeypatch.setattr(results, "SCHEMA_VERSION", results.SCHEMA_VERSION + 1)
+    assert code_version() != before
+
+
+@pytest.mark.parametrize("table", ["TRIALS_SCHEMA", "_SEGMENT_FLOATS"])
+def test_a_column_more_is_another_code_version(own_rlcore, monkeypatch, table):
+    """Nobody need think of raising a number."""
+    before = code_version()
+    if table == "TRIALS_SCHEMA":
+        monkeypatch.setattr(results, table, results.TRIALS_SCHEMA.append(pa.field("x", pa.int64())))
+    else:
+        monkeypatch.setitem(results._SEGMENT_FLOATS, "x", "a column more")
     assert code_version() != before
 
 

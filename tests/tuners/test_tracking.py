@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -245,7 +246,8 @@ def test_a_sweep_that_has_not_finished_leaves_its_summary_running(sweep, store):
 
 def test_a_run_of_one_trial_that_has_ended_has_a_summary_that_ended(tmp_path, store):
     """What sweeps/train.py leaves behind: no comparison, but nothing is running any more."""
-    spec = small_spec(tmp_path, space={}, num_trials=1, scheduler="none", preset="smoke")
+    spec = small_spec(tmp_path, space={}, num_trials=1, scheduler="none")
+    spec = replace(spec, preset="train")
     prepare(spec, resume=False)
     writer = ResultsWriter(spec.folder, "swingup")
     ended = {"status": "finished", "stop_reason": "budget", "env_steps": FULL, "ended": 1010.0}

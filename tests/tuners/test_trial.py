@@ -84,6 +84,17 @@ def test_the_objective_looks_back_three_segments():
     assert trial.last_row["objective"] == pytest.approx(np.mean(scores[1:]))
 
 
+def test_the_area_is_the_mean_of_all_segments_and_survives_a_checkpoint(tmp_path):
+    trial = new_trial()
+    scores = [trial.advance()["score"] for _ in range(5)]
+    assert trial.last_row["area"] == pytest.approx(np.mean(scores))
+    trial.save(tmp_path)
+    loaded = new_trial()
+    loaded.load(tmp_path)
+    scores.append(loaded.advance()["score"])
+    assert loaded.last_row["area"] == pytest.approx(np.mean(scores))
+
+
 def test_a_seed_decides_its_training_whatever_trains_beside_it(trained):
     swapped = new_trial(2, seeds=SEEDS[::-1]).last_row
     np.testing.assert_allclose(swapped["seed_scores"], trained.rows[1]["seed_scores"][::-1])

@@ -1,0 +1,94 @@
+"""What the tests with real processes share: sweeps that several tests look at."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.processes import (
+    Finished,
+    Scripts,
+    descendants,
+    listening_beyond_loopback,
+    wait_until,
+)
+
+# Trials long enough to be caught in the middle: 64 segments, a few seconds for all of them.
+LONG = ("--preset", "smoke", "--budget", "65536", "--num-trials", "6")
+
+
+@dataclass
+class Sweep:
+    """A sweep, and the scripts that ran it."""
+
+    scripts: Scripts
+    name: str
+    finished: Finished
+    listening: set[str] = field(default_factory=set)
+
+    @property
+    def folder(self) -> Path:
+        return self.scripts.folder / "runs" / self.name
+
+    @property
+    def tracking_uri(self) -> str:
+        return f"sqlite:///{self.scripts.folder}/mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """Of every process: a compilation cache and a folder for Ray of this test session alone."""
+    foreign = ("RAY_", "MLFLOW_", "SHAPESWEEP_CACHE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    # Ray puts sockets there, whose paths may have 107 characters at most.
+    ray_folder = tempfile.mkdtemp(prefix="e2e-", dir="/tmp")
+    yield kept | {
+        "SHAPESWEEP_CACHE": str(tmp_path_factory.mktemp("programs")),
+        "RAY_TMPDIR": ray_folder,
+        "JAX_PLATFORMS": "cpu",
+    }
+    shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def make_scripts(
+    environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Scripts]]:
+    """Makes a folder in which to run scripts; ends what still runs there when the session ends."""
+    made: list[Scripts] = []
+
+    def make(name: str) -> Scripts:
+        made.append(Scripts(tmp_path_factory.mktemp(name), dict(environment)))
+        return made[-1]
+
+    yield make
+    for scripts in made:
+        scripts.close()
+
+
+@pytest.fixture(scope="session")
+def smoke(make_scripts: Callable[[str], Scripts]) -> Sweep:
+    """The smoke preset's sweep, ended; while it ran, its sockets were looked at."""
+    scripts = make_scripts("smoke")
+    listening: set[str] = set()
+    running = scripts.start("reward_search", "--preset", "smoke", "--name", "smoke")
+
+    def look() -> bool:
+        listening.update(listening_beyond_loopback({running.pid, *descendants(running.pid)}))
+        return running.ended
+
+    wait_until(look, "the smoke sweep ended")
+    return Sweep(scripts, "smoke", running.wait(), listening)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(make_scripts: Callable[[str], Scripts]) -> Sweep:
+    """A sweep of long trials that nobody stops: what each trial's curve must be."""
+    scripts = make_scripts("undisturbed")
+    finished = scripts.run("reward_search", *LONG, "--scheduler", "none", "--name", "undisturbed")
+    assert finished.code == 0, finished
+    return Sweep(scripts, "undisturbed", finished)

@@ -1,0 +1,223 @@
+"""Command lines: flags from a dataclass, and every mistake in one plain line."""
+
+import errno
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import tyro._fmtlib
+
+from sweeps import cli, evaluate, export_best, reward_search, track, train
+from tuners.space import BadInput
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = {
+    "reward_search": reward_search,
+    "train": train,
+    "export_best": export_best,
+    "evaluate": evaluate,
+    "track": track,
+}
+
+
+@dataclass(frozen=True)
+class Flags:
+    """A script's flags."""
+
+    sweep: str
+    """Which one."""
+    trials: int = 3
+    """How many."""
+    share: float = 0.5
+    """How much."""
+    register: bool = True
+    """Whether."""
+    out: Path | None = None
+    """Where to."""
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Sets the command line."""
+
+    def give(*arguments):
+        monkeypatch.setattr(sys, "argv", ["python sweeps/script.py", *map(str, arguments)])
+
+    return give
+
+
+def refused(capsys, call, *arguments, code=2):
+    """The one line with which a call ends the program."""
+    with pytest.raises(SystemExit) as ended:
+        call(*arguments)
+    assert ended.value.code == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_flags_are_read(command):
+    command("--sweep", "mine", "--trials", "7", "--register", "False", "--out", "a/b")
+    assert cli.parse(Flags, None) == Flags("mine", 7, 0.5, False, Path("a/b"))
+
+
+def test_names_with_a_dash_or_an_underscore_are_the_same(command):
+    for name in ("--num-trials", "--num_trials"):
+        command(name, "5")
+        assert cli.parse(reward_search.Flags, None).num_trials == 5
+
+
+@pytest.fixture(params=["ascii", "frames", "colours"])
+def terminal(request, monkeypatch):
+    """What tyro draws: as in a pipe of an old locale, a pipe, and a terminal."""
+    monkeypatch.setattr(tyro._fmtlib, "_FORCE_UTF8_BOXES", request.param != "ascii")
+    monkeypatch.setattr(tyro._fmtlib, "_FORCE_ANSI", request.param == "colours")
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sweep", "a", "--trails", "3"], ["--trails"]),
+        (["--sweep", "a", "--trials", "many"], ["many", "--trials", "int"]),
+        (["--sweep", "a", "--trials", "2.5"], ["2.5", "int"]),
+        (["--sweep", "a", "--share", "half"], ["half", "float"]),
+        (["--sweep", "a", "--register", "maybe"], ["maybe", "True", "False"]),
+        (["--sweep", "a", "--trials"], ["--trials"]),
+        (["--sweep"], ["--sweep"]),
+        ([], ["--sweep"]),
+        (["--sweep", "a", "stray"], ["stray"]),
+    ],
+)
+def test_a_wrong_command_line_is_refused_in_one_line(command, capsys, arguments, said):
+    command(*arguments)
+    line = refused(capsys, cli.parse, Flags, None)
+    for words in said:
+        assert words in line
+    assert not set(line) & set("│╭╰─\x1b"), "no frame and no colour"
+    assert "---" not in line, "no frame"
+    assert "helptext" not in line
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_value_without_a_name_that_is_missing_is_named(command, capsys):
+    command()
+    line = refused(capsys, cli.parse, evaluate.Flags, None)
+    assert "EXPORT" in line.upper().replace("EXPORT_BEST", "")
+    assert "---" not in line
+
+
+@pytest.mark.parametrize("columns", ["20", "300"])
+def test_the_line_does_not_depend_on_the_terminal(command, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    command("--sweep", "a", "--trials", "many")
+    line = refused(capsys, cli.parse, Flags, None)
+    assert "many" in line
+    assert "--trials" in line
+
+
+def test_help_is_no_mistake(command, capsys):
+    command("--help")
+    with pytest.raises(SystemExit) as ended:
+        cli.parse(Flags, "About the script.")
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "About the script." in shown
+    assert "How many." in shown
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_script_explains_itself_and_its_flags(command, capsys, name):
+    script = SCRIPTS[name]
+    command("--help")
+    with pytest.raises(SystemExit) as ended:
+        cli.parse(script.Flags, script.__doc__)
+    assert ended.value.code == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert " ".join(script.__doc__.split())[:60] in shown
+    for flag in script.Flags.__dataclass_fields__:
+        assert flag.replace("_", "-") in shown.lower() or flag.upper() in shown
+
+
+def run_with(error=None, returned=0):
+    """Runs a script whose main raises ``error`` or returns a number."""
+
+    def main(flags):
+        if error is not None:
+            raise error
+        return returned
+
+    cli.run(Flags, main, None)
+
+
+@pytest.fixture
+def valid(command):
+    command("--sweep", "mine")
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (1, 1), (130, 130)])
+def test_what_main_returns_is_the_exit_code(valid, returned, code):
+    with pytest.raises(SystemExit) as ended:
+        run_with(returned=returned)
+    assert ended.value.code == code
+
+
+def test_bad_input_is_one_line(valid, capsys):
+    line = refused(capsys, run_with, BadInput("seed is -1,\n  but must be at least 0"))
+    assert line == "error: seed is -1, but must be at least 0"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_full_disk_is_one_line(valid, capsys, number):
+    error = OSError(number, os.strerror(number), "/runs/mine/trials.parquet")
+    line = refused(capsys, run_with, error, code=1)
+    assert line == f"error: {os.strerror(number)}: /runs/mine/trials.parquet"
+
+
+def test_an_interruption_is_one_line(valid, capsys):
+    assert refused(capsys, run_with, KeyboardInterrupt(), code=130) == "error: interrupted"
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a mistake of ours"), TypeError("too"), OSError("says no more")]
+)
+def test_our_own_mistakes_keep_their_traceback(valid, error):
+    with pytest.raises(type(error)) as raised:
+        run_with(error)
+    assert raised.value is error
+
+
+def run_script(name, *arguments, cwd):
+    """What a user meets: exit code, and what was written to stdout and stderr."""
+    process = subprocess.run(
+        [sys.executable, ROOT / "sweeps" / f"{name}.py", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return process.returncode, process.stdout, process.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("reward_search", ["--num-trial", "3"], "--num-trial"),
+        ("reward_search", ["--preset", "tiny"], "preset is 'tiny'; allowed: smoke, laptop"),
+        ("export_best", [], "--sweep"),
+        ("train", ["--resume", "missing"], "no sweep 'missing' in runs; the latest there: none"),
+    ],
+)
+def test_a_user_meets_one_line_and_no_file(tmp_path, name, arguments, said):
+    code, out, err = run_script(name, *arguments, cwd=tmp_path)
+    assert code == 2
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+    assert list(tmp_path.iterdir()) == []
