@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
         "SHAPESWEEP_CACHE": str(tmp_path_factory.mktemp("programs")),
         "RAY_TMPDIR": ray_folder,
         "JAX_PLATFORMS": "cpu",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
     shutil.rmtree(ray_folder, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """What a sweep wrote down, for comparing one sweep with another."""
 
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,13 @@ def assert_whole(folder: Path) -> None:
         assert last["stop_reason"] == trial["stop_reason"]
 
 
+def mlflow_client(uri: str) -> MlflowClient:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of SQLAlchemy, when MLflow's tables are declared
+        return MlflowClient(uri)
+
+
 def mlflow_runs(uri: str) -> list[Any]:
-    client = MlflowClient(uri)
+    client = mlflow_client(uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return list(client.search_runs(experiments, max_results=1000))
