@@ -53,8 +53,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "laptop": {
         "ppo": _LAPTOP_PPO,
         "budget": 16 * _LAPTOP_PPO.steps_per_segment,
-        "grace_period": 6 * _LAPTOP_PPO.steps_per_segment,
-        "num_trials": 28,
+        "grace_period": 4 * _LAPTOP_PPO.steps_per_segment,
+        "num_trials": 32,
         "num_finalists": 5,
     },
     # The notebook's own settings and budget: hours on a laptop, for one trial.
@@ -80,7 +80,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cluster": {
         "ppo": PPOConfig(seeds_per_trial=4),
         "budget": 32 * PPOConfig().steps_per_segment,
-        "grace_period": 6 * PPOConfig().steps_per_segment,
+        "grace_period": 4 * PPOConfig().steps_per_segment,
         "num_trials": 512,
         "num_finalists": 8,
         "validation_seeds": 8,

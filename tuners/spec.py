@@ -27,7 +27,7 @@ from tuners.space import BadInput, Domain, parse_space
 TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 MAX_SEED = 100_000
-_VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "optuna", "numpy")
+_VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class SweepSpec:
     num_trials: int = 24
     searcher: str = "random"
     scheduler: str = "asha"
-    grace_period: int = 196_608
+    grace_period: int = 131_072
     reduction_factor: int = 3
     num_finalists: int = 3
     validation_seeds: int = 4

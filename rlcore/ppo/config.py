@@ -122,7 +122,7 @@ class Hyperparameters:
     ``learning_rate`` falls linearly to ``learning_rate_end`` over ``budget`` environment steps.
     """
 
-    learning_rate: Scalar = 1e-3
+    learning_rate: Scalar = 2e-3
     learning_rate_end: Scalar = 0.0
     gamma: Scalar = 0.99
     gae_lambda: Scalar = 0.95

@@ -18,8 +18,8 @@ from tests.e2e.processes import (
     wait_until,
 )
 
-# Trials long enough to be caught in the middle: 64 segments, a few seconds for all of them.
-LONG = ("--preset", "smoke", "--budget", "65536", "--num-trials", "6")
+# Trials long enough to be caught in the middle: 128 segments of about 10 ms.
+LONG = ("--preset", "smoke", "--budget", "131072")
 
 
 @dataclass
@@ -29,15 +29,15 @@ class Sweep:
     scripts: Scripts
     name: str
     finished: Finished
+    tracking_uri: str = ""
     listening: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.tracking_uri = self.tracking_uri or f"sqlite:///{self.scripts.folder}/mlflow.db"
 
     @property
     def folder(self) -> Path:
         return self.scripts.folder / "runs" / self.name
-
-    @property
-    def tracking_uri(self) -> str:
-        return f"sqlite:///{self.scripts.folder}/mlflow.db"
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +84,7 @@ def smoke(make_scripts: Callable[[str], Scripts]) -> Sweep:
         return running.ended
 
     wait_until(look, "the smoke sweep ended")
-    return Sweep(scripts, "smoke", running.wait(), listening)
+    return Sweep(scripts, "smoke", running.wait(), listening=listening)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 180.0  # seconds; a sweep takes about 20 on two idle cores
+PATIENCE = 600.0  # seconds; a sweep takes about 20 on two idle cores, and minutes on busy ones
 
 
 @dataclass(frozen=True)

@@ -14,35 +14,49 @@ from tuners.media import MediaQueue
 from tuners.results import ResultsWriter
 
 
-class FakeTask:
-    """A Ray task that notes what it was asked to draw."""
+class FakeRay:
+    """Draws nothing, in the order asked; what is in ``late`` never ends, and the clock moves on."""
 
     def __init__(self):
-        self.asked = []
+        self.now = 100.0
+        self.asked = {"strip": [], "video": []}
+        self.under_way, self.most_at_once = [], 0
+        self.late, self.failing = set(), set()
 
-    def remote(self, *arguments):
-        self.asked.append(arguments)
-        return f"reference {len(self.asked)} of {id(self)}"
+    def task(self, kind):
+        return SimpleNamespace(remote=lambda *arguments: self.begin(kind, arguments))
+
+    def begin(self, kind, arguments):
+        self.asked[kind].append(arguments)
+        self.under_way.append(f"{kind} {arguments[1].rpartition('/')[2]}")
+        self.most_at_once = max(self.most_at_once, len(self.under_way))
+        return self.under_way[-1]
+
+    def wait(self, references, num_returns, timeout):
+        assert set(references) == set(self.under_way)
+        ready = [reference for reference in references if reference not in self.late]
+        if timeout == 0.0 or not ready:
+            self.now += timeout
+            return [], references
+        self.now += 1.0
+        return ready[:num_returns], references
+
+    def get(self, reference):
+        self.under_way.remove(reference)
+        if reference in self.failing:
+            raise WorkerCrashedError
 
 
 @pytest.fixture
-def tasks(monkeypatch):
-    """What was asked of each task; Ray answers as ``late`` and ``failing`` say."""
-    tasks = SimpleNamespace(strip=FakeTask(), video=FakeTask(), late=[], failing=[])
-    monkeypatch.setattr(module, "_draw_film_strip", tasks.strip)
-    monkeypatch.setattr(module, "_draw_video", tasks.video)
-
-    def wait(references, num_returns, timeout):
-        ready = [r for r in references if r not in tasks.late][:num_returns]
-        return ready, [r for r in references if r not in ready]
-
-    def get(reference):
-        if reference in tasks.failing:
-            raise WorkerCrashedError
-
-    monkeypatch.setattr(module.ray, "wait", wait)
-    monkeypatch.setattr(module.ray, "get", get)
-    return tasks
+def ray(monkeypatch):
+    """Ray's part, played by hand."""
+    fake = FakeRay()
+    monkeypatch.setattr(module, "_draw_film_strip", fake.task("strip"))
+    monkeypatch.setattr(module, "_draw_video", fake.task("video"))
+    monkeypatch.setattr(module.ray, "wait", fake.wait)
+    monkeypatch.setattr(module.ray, "get", fake.get)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: fake.now))
+    return fake
 
 
 @pytest.fixture
@@ -53,36 +67,62 @@ def trial(tmp_path):
     return trial_row("trial-000", checkpoint="tune/x")
 
 
-def test_a_drawing_is_begun_with_paths_that_any_process_finds(tmp_path, tasks, trial, monkeypatch):
+def test_a_drawing_is_begun_with_paths_that_any_process_finds(tmp_path, ray, trial, monkeypatch):
     monkeypatch.chdir(tmp_path.parent)
-    queue = MediaQueue(tmp_path.relative_to(tmp_path.parent), at_once=2)
+    queue = MediaQueue(tmp_path.relative_to(tmp_path.parent))
     queue.film_strip(trial)
     queue.video(trial)
+    assert queue.wait(60.0) == []
     recording = str(tmp_path / "tune" / "x" / "recording.safetensors")
-    assert tasks.strip.asked == [(recording, str(tmp_path / "media" / "trial-000.png"))]
-    assert tasks.video.asked == [(recording, str(tmp_path / "media" / "trial-000.mp4"))]
-    assert queue.wait(1.0) == []
+    assert ray.asked["strip"] == [(recording, str(tmp_path / "media" / "trial-000.png"))]
+    assert ray.asked["video"] == [(recording, str(tmp_path / "media" / "trial-000.mp4"))]
 
 
-def test_a_trial_without_episodes_is_passed_over(tmp_path, tasks, trial):
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_no_more_are_under_way_than_asked_for(tmp_path, ray, trial, at_once):
+    queue = MediaQueue(tmp_path, at_once)
+    for number in range(6):
+        queue.film_strip(trial | {"trial": f"trial-00{number}"})
+    assert len(ray.under_way) == at_once, "it does not wait until all are asked for"
+    assert queue.wait(60.0) == []
+    assert [path.rpartition("/")[2] for _, path in ray.asked["strip"]] == [
+        f"trial-00{number}.png" for number in range(6)
+    ]
+    assert ray.most_at_once == at_once
+
+
+def test_a_trial_without_episodes_is_passed_over(tmp_path, ray, trial):
     queue = MediaQueue(tmp_path)
     queue.film_strip(trial_row("trial-001", checkpoint=None))
     queue.film_strip(trial_row("trial-001", checkpoint="tune/missing"))
-    assert tasks.strip.asked == []
+    assert ray.asked["strip"] == []
     assert queue.wait(1.0) == []
 
 
-def test_what_failed_or_took_too_long_has_a_line_each(tmp_path, tasks, trial):
-    tasks.failing = [f"reference 1 of {id(tasks.strip)}"]
-    tasks.late = [f"reference 1 of {id(tasks.video)}"]
-    queue = MediaQueue(tmp_path, at_once=2)
+def test_what_failed_has_a_line_and_the_rest_is_drawn(tmp_path, ray, trial):
+    queue = MediaQueue(tmp_path)
+    ray.failing = {"strip trial-000.png"}
     queue.film_strip(trial)
     queue.video(trial)
-    failed, late = queue.wait(0.05)
-    assert late == f"{tmp_path / 'media' / 'trial-000.mp4'} took longer than 0 s"
-    assert failed.startswith(f"{tmp_path / 'media' / 'trial-000.png'} could not be drawn: ")
-    assert "\n" not in failed
-    assert queue.wait(5.0) == [], "it is not said twice"
+    (line,) = queue.wait(60.0)
+    assert line.startswith(f"{tmp_path / 'media' / 'trial-000.png'} could not be drawn: ")
+    assert "\n" not in line
+    assert len(ray.asked["video"]) == 1
+    assert queue.wait(60.0) == [], "it is not said twice"
+
+
+def test_what_takes_too_long_has_a_line_and_so_has_what_waits_for_it(tmp_path, ray, trial):
+    queue = MediaQueue(tmp_path)
+    ray.late = {"strip trial-000.png"}
+    queue.film_strip(trial)
+    queue.video(trial)
+    assert queue.wait(5.0) == [
+        f"{tmp_path / 'media' / 'trial-000.png'} took longer than 5 s",
+        f"{tmp_path / 'media' / 'trial-000.mp4'} took longer than 5 s",
+    ]
+    assert ray.now == 105.0
+    assert ray.asked["video"] == []
+    assert queue.wait(5.0) == []
 
 
 def test_the_folders_are_there(tmp_path):
@@ -135,14 +175,3 @@ def test_the_plots_of_a_sweep_are_drawn(tmp_path, drawn_here):
         with Image.open(path) as plot:
             assert plot.size == (960, 540)
             assert len(plot.getcolors(100_000)) > 20, "lines and letters are in it"
-
-
-def test_no_more_is_drawn_at_once_than_asked_for(tmp_path, tasks, trial):
-    queue = MediaQueue(tmp_path, at_once=1)
-    queue.film_strip(trial)
-    tasks.late = [f"reference 1 of {id(tasks.strip)}"]
-    queue.video(trial)
-    assert tasks.video.asked == []
-    tasks.late = []
-    assert queue.wait(5.0) == []
-    assert len(tasks.video.asked) == 1

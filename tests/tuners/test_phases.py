@@ -147,15 +147,20 @@ def test_the_winner_is_the_best_by_validation_not_by_search(tmp_path):
     assert plan.next_job().name == "test-trial-002-0"
 
 
-def test_validation_ranks_by_the_area_and_the_search_by_the_objective(spec):
+def test_merit_is_half_the_score_at_the_end_and_half_the_area():
+    assert Outcome(900.0, "budget", 500.0).merit == 700.0
+
+
+def test_finalists_and_winner_are_chosen_by_merit(spec):
     plan = Plan(spec)
-    ends = [budget(1.0), Outcome(9.0, "budget", 1.0), Outcome(8.0, "budget", 9.0), STOPPED]
+    ends = [budget(1.0), Outcome(9.0, "budget", 1.0), Outcome(8.0, "budget", 3.0), STOPPED]
     search(plan, *ends)
-    assert plan.finalists == ["trial-001"]
-    plan.next_job(), plan.next_job()
-    plan.end("validation-trial-001-0", Outcome(500.0, "budget", 700.0))
-    plan.end("validation-baseline-0", Outcome(900.0, "budget", 600.0))
-    assert plan.validation == {"trial-001": 700.0, "baseline": 600.0}
+    assert plan.finalists == ["trial-002"], "a little worse at the end, and much sooner"
+    for name, end in (("trial-002", (500.0, 700.0)), ("baseline", (900.0, 200.0))):
+        plan.next_job()
+        plan.end(f"validation-{name}-0", Outcome(end[0], "budget", end[1]))
+    assert plan.validation == {"trial-002": 600.0, "baseline": 550.0}
+    assert plan.winner == "trial-002"
 
 
 def test_validation_is_the_mean_over_batches(tmp_path):

@@ -1,0 +1,90 @@
+"""MLflow's server is away while a sweep runs, and everything gets there later."""
+
+import socket
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.e2e.conftest import Sweep
+from tests.e2e.processes import Scripts, wait_until
+from tests.e2e.record import assert_whole, mlflow_runs, trials_once
+
+pytestmark = pytest.mark.slow
+
+# With few processes: its job workers alone are 13 more.
+SERVER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
+def free_port() -> int:
+    """A port of the loopback interface on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@contextmanager
+def mlflow_server(scripts: Scripts, url: str) -> Iterator[None]:
+    port = url.rpartition(":")[2]
+    store = ["--backend-store-uri", "sqlite:///served.db", "--artifacts-destination", "served"]
+    address = ["--host", "127.0.0.1", "--port", port, "--workers", "1"]
+    server = scripts.start_command(["mlflow", "server", *store, *address], **SERVER)
+    try:
+        wait_until(lambda: server.ended or answers(url), "MLflow's server answers")
+        assert not server.ended, server.output
+        yield
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def unanswered(make_scripts: Callable[[str], Scripts]) -> Sweep:
+    """A sweep whose tracking server is away from the beginning to the end."""
+    scripts = make_scripts("unanswered")
+    url = f"http://127.0.0.1:{free_port()}"
+    flags = ("--preset", "smoke", "--num-trials", "2", "--tracking-uri", url)
+    return Sweep(scripts, "away", scripts.run("reward_search", *flags, "--name", "away"), url)
+
+
+def test_a_sweep_ends_well_although_no_server_answers(unanswered):
+    assert unanswered.finished.code == 0, unanswered.finished
+    assert_whole(unanswered.folder)
+    assert "the score as reward" in unanswered.finished.stdout
+
+
+def test_it_says_that_mlflow_lacks_it_and_what_to_do(unanswered):
+    assert "MLflow lacks" in unanswered.finished.stdout
+    assert "python sweeps/track.py --sweep away" in unanswered.finished.stdout
+
+
+def test_it_leaves_no_store_of_its_own(unanswered):
+    assert not (unanswered.scripts.folder / "mlflow.db").exists()
+    assert not (unanswered.scripts.folder / "mlruns").exists()
+
+
+def test_a_command_later_the_server_holds_everything(unanswered):
+    scripts, url = unanswered.scripts, unanswered.tracking_uri
+    while_away = scripts.run("track", "--sweep", "away")
+    assert while_away.code == 1
+    assert while_away.stderr.count("\n") == 1
+    assert url in while_away.stderr
+    with mlflow_server(scripts, url):
+        for _ in range(2):  # once more changes nothing
+            scripts.succeed("track", "--sweep", "away")
+            runs = mlflow_runs(url)
+            counts = Counter(run.data.tags["trial"] for run in runs)
+            assert counts == dict.fromkeys([*trials_once(unanswered.folder), "sweep"], 1)
+            assert all(run.info.status == "FINISHED" for run in runs)
+    # What was logged is there, not only announced.
+    served = {path.name for path in (scripts.folder / "served").rglob("*") if path.is_file()}
+    assert {"trial-000.png", "comparison.json", "state.safetensors"} <= served
