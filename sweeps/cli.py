@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import itertools
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,6 +12,8 @@ from typing import TypeVar
 import tyro
 
 FlagsT = TypeVar("FlagsT")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_RULE = re.compile(r"╰?[─-]{3,}╯?")
 
 
 def run(flags: type[FlagsT], main: Callable[[FlagsT], int | None], about: str | None) -> None:
@@ -53,6 +57,6 @@ def refuse(reason: str, code: int = 2) -> None:
 
 def _plain(box: str) -> str:
     """Returns the text inside tyro's error box as one line, up to its first rule."""
-    lines = [line.strip("│ ╭╮╰╯─") for line in box.splitlines()]
-    rules = [i for i, line in enumerate(box.splitlines()) if i and set(line.strip("│ ╰╯")) <= {"─"}]
-    return " ".join(line for line in lines[1 : rules[0] if rules else None] if line)
+    lines = (line.strip("│ ") for line in _COLOUR.sub("", box).splitlines()[1:])
+    text = itertools.dropwhile(_RULE.fullmatch, filter(None, lines))  # in ASCII, one is on top
+    return " ".join(itertools.takewhile(lambda line: not _RULE.fullmatch(line), text))

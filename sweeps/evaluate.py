@@ -14,7 +14,7 @@ import tyro
 class Flags:
     """Which policy, from how many starts."""
 
-    export: Annotated[Path, tyro.conf.Positional]
+    export: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="EXPORT")]
     """Folder that export_best.py wrote."""
     episodes: int = 100
     """Hanging starts."""

@@ -38,13 +38,21 @@ class SearchPhaseASHA(AsyncHyperBandScheduler):
         """Lets go of a trial that was taken back."""
         self._trial_info.pop(_by_name(trial).trial_id, None)
 
-    def replay(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Brings the rungs to where the reports of the search phase, in their order, left them."""
+    def replay(self, rows: Iterable[dict[str, Any]]) -> set[str]:
+        """Brings the rungs to where the reports of the search phase, in their order, left them.
+
+        Returns:
+            The jobs below the cut at a rung.  An interruption may have kept that from them.
+        """
+        stopped = set()
         for row in rows:
             if row["phase"] == "search":
                 (bracket,) = self._brackets
                 trial: Any = _Named(row["trial"])
-                bracket.on_result(trial, row["env_steps"], self._metric_op * row["objective"])
+                value = self._metric_op * row["objective"]
+                if bracket.on_result(trial, row["env_steps"], value) == TrialScheduler.STOP:
+                    stopped.add(row["trial"])
+        return stopped
 
     @property
     def rungs(self) -> dict[int, dict[str, float]]:

@@ -4,6 +4,7 @@ This file reads only the declarations of ``rlcore``, so it is quick to import; s
 ``tuners/trial.py`` for the arrays built from it.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -59,9 +60,12 @@ class TrialConfig:
         Raises:
             BadInput: one plain line, what was given and what is allowed.
         """
-        if self.task not in TASKS:
+        if not isinstance(self.task, str) or self.task not in TASKS:
             raise BadInput(f"task is '{self.task}'; allowed: {', '.join(TASKS)}")
         for name, value in self.hyperparameters.items():
+            if name not in _RANGES:
+                known = ", ".join(_RANGES)
+                raise BadInput(f"unknown parameter '{name}' in hyperparameters; known: {known}")
             check_value(self.task, name, value)
         for name, value in self.reward.items():
             check_value(self.task, f"reward.{name}", value)
@@ -255,7 +259,19 @@ def check_space(base: TrialConfig, space: Space) -> None:
             raise BadInput(f"{name} needs a compile per value: give it as {{choice: [...]}}")
         for value in domain.extremes():
             check_value(base.task, name, value)
+    _check_static_combinations(base, space)
     _check_product_weights(base, space)
+
+
+def _check_static_combinations(base: TrialConfig, space: Space) -> None:
+    """Values allowed one by one may not go together, such as num_envs and num_minibatches."""
+    choices = {
+        name: domain.values
+        for name, domain in space.items()
+        if isinstance(domain, Choice) and route(base.task, name) == "static"
+    }
+    for values in itertools.product(*choices.values()):
+        base.with_values(dict(zip(choices, values, strict=True)))
 
 
 def _check_product_weights(base: TrialConfig, space: Space) -> None:
@@ -264,9 +280,10 @@ def _check_product_weights(base: TrialConfig, space: Space) -> None:
     if "product" not in combine.extremes():
         return
     for term, entry in TERMS[base.task].items():
-        domain = space.get(f"reward.{term}.weight")
-        if domain is None or entry.unit is None:
+        if entry.unit is None:
             continue
+        fixed = Choice((base.reward.get(f"{term}.weight", 0.0),))
+        domain = space.get(f"reward.{term}.weight", fixed)
         if not all(0.0 <= value <= 1.0 for value in domain.extremes()):
             raise BadInput(
                 f"reward.{term}.weight reaches {max(domain.extremes(), key=abs):g}, but must stay"

@@ -28,6 +28,7 @@ class SweepConsole:
         self._latest: dict[str, dict[str, Any]] = {}
         self._ended: dict[str, dict[str, Any]] = {}
         self._steps: dict[str, int] = {}
+        self._before: float | None = None  # what an earlier run did
         self._pace: deque[tuple[float, int]] = deque()
         self._note = "starting Ray"
         self._printed = 0.0
@@ -59,6 +60,8 @@ class SweepConsole:
 
     def listen(self, event: str, row: dict[str, Any]) -> None:
         """Takes in what ``SweepCallback`` tells."""
+        if self._before is None:
+            self._before = self._progress()
         if event == "segment":
             self._note = ""
             self._latest[row["trial"]] = row
@@ -134,8 +137,8 @@ class SweepConsole:
         return (after - before) / (last - first)
 
     def _seconds_left(self) -> float:
-        progress = max(self._progress(), 1e-3)
-        return self._elapsed() * (1.0 - progress) / progress
+        progress, before = self._progress(), self._before or 0.0
+        return self._elapsed() * (1.0 - progress) / max(progress - before, 1e-3)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._begun

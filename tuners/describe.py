@@ -51,13 +51,19 @@ def active_terms(config: TrialConfig) -> dict[str, dict[str, float]]:
 
 def likeness_to_score(spec: SweepSpec, row: str) -> str | None:
     """Returns how the row's reward correlates with the score's rate over its test episodes."""
-    trials = [t for t in read_trials(spec.folder) if t["row"] == row and t["checkpoint"]]
+    trials = [
+        t
+        for t in read_trials(spec.folder)
+        if t["row"] == row and t["phase"] == "test" and t["checkpoint"]
+    ]
     paths = [spec.folder / trial["checkpoint"] / RECORDING_FILE for trial in trials]
     recordings = [load_recording(path) for path in paths if path.exists()]
     if not recordings:
         return None
     reward = _rewards(TrialConfig.from_dict(json.loads(trials[0]["config"])), recordings)
-    rate = np.concatenate([r.score_rates.ravel() for r in recordings])
+    rate = np.concatenate([r.score_rates[_lived(r)] for r in recordings])
+    if not (np.std(reward) and np.std(rate)):
+        return None
     correlation = float(np.corrcoef(reward, rate)[0, 1])
     return f"step by step it correlates with the score itself at {correlation:.2f}"
 
@@ -73,7 +79,14 @@ def _rewards(config: TrialConfig, recordings: list[Any]) -> np.ndarray:
         before, after = (CartPoleState.from_array(s) for s in (states[:-1], states[1:]))
         return shaped_reward(TERMS[config.task], params, task, before, actions[..., None], after)[0]
 
-    return np.concatenate([np.asarray(reward_of(r.states, r.actions)).ravel() for r in recordings])
+    return np.concatenate(
+        [np.asarray(reward_of(r.states, r.actions))[_lived(r)] for r in recordings]
+    )
+
+
+def _lived(recording: Any) -> np.ndarray:
+    """Returns the steps before an episode's end: nothing counts after it."""
+    return np.arange(recording.horizon)[:, None] < recording.lengths
 
 
 def _settings(values: dict[str, float]) -> str:

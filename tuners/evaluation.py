@@ -38,6 +38,13 @@ def evaluate_export(folder: Path, episodes: int, seed: int) -> tuple[dict[str, f
     except (OSError, ValueError) as error:
         raise BadInput(f"policy {folder / 'policy.safetensors'} cannot be read: {error}") from error
     task = make_task(config)
+    shape = (policy.kernels[0].shape[0], policy.kernels[-1].shape[1])
+    if shape != (task.observation_size, task.action_size):
+        raise BadInput(
+            f"policy {folder / 'policy.safetensors'} takes {shape[0]} observations and gives"
+            f" {shape[1]} actions, but {config.task} has {task.observation_size} and"
+            f" {task.action_size}"
+        )
 
     kernels, biases = [
         [jnp.asarray(array) for array in arrays] for arrays in (policy.kernels, policy.biases)

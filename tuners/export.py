@@ -28,6 +28,7 @@ from tuners.layout import (
     RECORDING_FILE,
     STATE_FILE,
     TRACKING_FILE,
+    TRIALS_FILE,
     video_path,
 )
 from tuners.results import read_trials
@@ -70,8 +71,14 @@ def load_best(folder: Path) -> Best:
         raise BadInput(
             f"sweep '{folder.name}' has not finished; go on with it: --resume {folder.name}"
         )
-    comparison = json.loads(path.read_text())
-    trial = next(t for t in read_trials(folder) if t["trial"] == comparison["best_trial"])
+    try:
+        comparison = json.loads(path.read_text())
+        name, config = comparison["best_trial"], TrialConfig.from_dict(comparison["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} is damaged; restore it from a copy") from error
+    trial = {t["trial"]: t for t in read_trials(folder)}.get(name)
+    if trial is None:
+        raise BadInput(f"{folder / TRIALS_FILE} lacks {name}; restore it from a copy")
     checkpoint = folder / str(trial["checkpoint"])
     try:
         metadata = read_metadata(checkpoint / STATE_FILE)
@@ -79,7 +86,6 @@ def load_best(folder: Path) -> Best:
     except (OSError, ValueError) as error:
         raise BadInput(f"the winner's checkpoint cannot be read: {error}") from error
     best = int(np.argmax(np.mean(metadata["recent_scores"], axis=0)))
-    config = TrialConfig.from_dict(comparison["config"])
     policy = policy_from_checkpoint(arrays, config, best)
     return Best(
         folder, comparison, config, policy, metadata["seeds"][best], trial["trial"], checkpoint

@@ -1,5 +1,6 @@
 """Where everything lies in a sweep's folder."""
 
+import math
 from pathlib import Path
 
 SPEC_FILE = "sweep.yaml"
@@ -26,14 +27,19 @@ def video_path(folder: Path, trial: str) -> Path:
     return folder / MEDIA_FOLDER / f"{trial}.mp4"
 
 
-def newest_checkpoint(folder: Path, trial: str) -> Path | None:
-    """Returns the folder of a trial's furthest readable checkpoint, if there is one."""
+def newest_checkpoint(folder: Path, trial: str, up_to: float = math.inf) -> Path | None:
+    """Returns the folder of a trial's furthest readable checkpoint, if there is one.
+
+    Those beyond ``up_to`` env_steps are passed over.
+    """
     from rlcore.checkpoint import read_metadata
 
     found = []
     for path in folder.glob(f"{TUNE_FOLDER}/*/{trial}/checkpoint_*/{STATE_FILE}"):
         try:
-            found.append((read_metadata(path)["env_steps"], path.parent))
+            env_steps = read_metadata(path)["env_steps"]
         except (ValueError, OSError):
             continue  # damaged: the one before serves
+        if env_steps <= up_to:
+            found.append((env_steps, path.parent))
     return max(found)[1] if found else None

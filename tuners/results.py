@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from rlcore.files import replacing
 from rlcore.rewards import TERMS
 from tuners.layout import SEGMENTS_FOLDER, TRIALS_FILE
+from tuners.space import BadInput
 
 SCHEMA_VERSION = 1
 MERGE_ABOVE = 64
@@ -27,7 +28,7 @@ TRIALS_SCHEMA = pa.schema(
         pa.field("trial", pa.string(), metadata={"about": "name, unique in the sweep"}),
         pa.field("phase", pa.string(), metadata={"about": "search, validation or test"}),
         pa.field("row", pa.string(), metadata={"about": "the configuration it trains"}),
-        pa.field("seeds", pa.list_(pa.int64())),
+        pa.field("seeds", pa.list_(pa.int64()), metadata={"about": "trained side by side"}),
         pa.field("config", pa.string(), metadata={"about": "the whole config, as JSON"}),
         pa.field("status", pa.string(), metadata={"about": "running, finished or error"}),
         pa.field(
@@ -217,9 +218,13 @@ def _merge(folder: Path, parts: list[Path]) -> None:
 def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         return pq.ParquetFile(path).read(columns=columns)
-    except (pa.ArrowInvalid, pa.ArrowException, EOFError) as error:
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk, not the file
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is damaged ({reason}); restore it from a copy") from error
+        raise BadInput(f"{path} is damaged ({reason}); restore it from a copy") from error
 
 
 def _write_table(path: Path, table: pa.Table) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ import ray
 from ray import tune
 from rich.console import Console
 
+from rlcore.checkpoint import read_metadata
 from rlcore.files import replacing
 from tuners import tracking
 from tuners.adapter import InterruptStopper, PlanSearcher, SweepCallback
 from tuners.asha import SearchPhaseASHA
 from tuners.console import SweepConsole
-from tuners.layout import COMPARISON_FILE, TUNE_FOLDER, newest_checkpoint
+from tuners.layout import COMPARISON_FILE, STATE_FILE, TUNE_FOLDER, newest_checkpoint
 from tuners.media import MediaQueue
 from tuners.phases import BASELINE, TASK_SCORE, Job, Outcome, Plan, job_from_row
 from tuners.results import ResultsWriter, read_segments, read_trials
@@ -196,36 +198,50 @@ def _job_name(trial: Any) -> str:
 def _restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any) -> dict[str, str]:
     """Brings plan and rungs to where the tables say; returns the checkpoints of unfinished jobs."""
     ended, unfinished, checkpoints = [], [], {}
-    last = {row["trial"]: row for row in read_segments(spec.folder)}
+    rows = read_segments(spec.folder)
+    cut = scheduler.replay(rows) if isinstance(scheduler, SearchPhaseASHA) else set()
+    last = {row["trial"]: row for row in rows}
     for row in writer.trials.values():
         job = job_from_row(row, json.loads(row["config"]))
-        if row["status"] == "running" and _was_stopped(last.get(job.name)):
-            row = _close(writer, job, last[job.name])
+        known = last[job.name]["env_steps"] if job.name in last else 0
+        checkpoint = newest_checkpoint(spec.folder, job.name, known)
+        reason = _end_reason(job, last.get(job.name), checkpoint, cut)
+        if row["status"] == "running" and reason is not None:
+            row = _close(writer, job, last[job.name], checkpoint, reason)
         if row["status"] == "running":
             unfinished.append(job)
-            checkpoint = newest_checkpoint(spec.folder, job.name)
             if checkpoint is not None:
                 checkpoints[job.name] = str(checkpoint.absolute())
         else:
             ended.append((job, Outcome(row["objective"], row["stop_reason"], row["area"])))
     plan.restore(ended, unfinished)
-    if isinstance(scheduler, SearchPhaseASHA):
-        scheduler.replay(read_segments(spec.folder))
     return checkpoints
 
 
-def _was_stopped(row: dict[str, Any] | None) -> bool:
-    """Whether the scheduler had decided on a trial whose end was not written any more."""
-    return row is not None and row["stop_reason"] in ("asha", "diverged")
+def _end_reason(
+    job: Job, last: dict[str, Any] | None, checkpoint: Path | None, cut: set[str]
+) -> str | None:
+    """Returns why a trial had ended whose end was not written any more, or None if it goes on.
+
+    One that spent its budget goes on from an earlier checkpoint if its last one is not there;
+    ``cut`` names those that an interruption kept from being stopped at a rung.
+    """
+    if last is None or last["stop_reason"] in ("asha", "diverged"):
+        return None if last is None else str(last["stop_reason"])
+    if last["stop_reason"] != "budget":
+        return "asha" if job.name in cut else None
+    saved = read_metadata(checkpoint / STATE_FILE)["env_steps"] if checkpoint else 0
+    return "budget" if saved >= job.config.full_length else None
 
 
-def _close(writer: ResultsWriter, job: Job, last: dict[str, Any]) -> dict[str, Any]:
-    checkpoint = newest_checkpoint(writer.folder, job.name)
+def _close(
+    writer: ResultsWriter, job: Job, last: dict[str, Any], checkpoint: Path | None, reason: str
+) -> dict[str, Any]:
     writer.put_trial(
         {
             "trial": job.name,
             "status": "finished",
-            "stop_reason": last["stop_reason"],
+            "stop_reason": reason,
             "env_steps": last["env_steps"],
             "objective": last["objective"],
             "area": last["area"] * last["env_steps"] / job.config.full_length,

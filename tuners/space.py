@@ -47,7 +47,8 @@ class LogUniform(Uniform):
 
     def sample(self, generator: np.random.Generator) -> float:
         """Returns a number drawn uniformly in log space."""
-        return float(math.exp(generator.uniform(math.log(self.low), math.log(self.high))))
+        drawn = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
+        return min(max(drawn, self.low), self.high)  # exp(log(low)) may differ in the last digit
 
     def to_yaml(self) -> Any:
         """Returns the form a space file has it in."""
@@ -94,6 +95,19 @@ def parse_space(entries: Any) -> dict[str, Domain]:
     """
     if not isinstance(entries, dict) or not entries:
         raise BadInput("a search space must map at least one parameter name to its domain")
+    return _parse_domains(entries)
+
+
+def parse_stored_space(entries: Any) -> dict[str, Domain]:
+    """Returns the space that a sweep was begun with; that of a single run is empty.
+
+    Raises:
+        BadInput: an ill-formed domain.
+    """
+    return {} if entries == {} else parse_space(entries)
+
+
+def _parse_domains(entries: Mapping[Any, Any]) -> dict[str, Domain]:
     return {str(name): _parse_domain(str(name), entry) for name, entry in entries.items()}
 
 

@@ -16,17 +16,19 @@ import yaml
 
 import rlcore
 from rlcore.files import replacing
+from rlcore.tasks import TASKS
 from tuners import results
 from tuners.config import TrialConfig, check_space
 from tuners.layout import SPEC_FILE
 from tuners.presets import PRESETS
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import SEARCHERS
-from tuners.space import BadInput, Domain, parse_space
+from tuners.space import BadInput, Domain, parse_stored_space
 
 TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 MAX_SEED = 100_000
+MAX_SEEDS = 10_000  # in a phase: those of different phases never meet
 _VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
 
 
@@ -96,7 +98,11 @@ class SweepSpec:
 
     def _check_seeds(self) -> None:
         batch = self.base.ppo.seeds_per_trial
+        if batch > MAX_SEEDS:
+            raise BadInput(f"seeds_per_trial is {batch}, but must be at most {MAX_SEEDS}")
         for name in ("validation_seeds", "test_seeds"):
+            if getattr(self, name) > MAX_SEEDS:
+                raise BadInput(f"{name} is {getattr(self, name)}, but must be at most {MAX_SEEDS}")
             if getattr(self, name) % batch:
                 raise BadInput(
                     f"{name} is {getattr(self, name)}, but must be a multiple of"
@@ -216,7 +222,7 @@ def load_spec(folder: Path) -> SweepSpec:
     try:
         entries = yaml.safe_load((folder / SPEC_FILE).read_text())["spec"]
         entries["base"] = TrialConfig.from_dict(entries["base"])
-        entries["space"] = parse_space(entries["space"])
+        entries["space"] = parse_stored_space(entries["space"])
         # The folder may have been moved since it was begun.
         return SweepSpec(**{**entries, "runs_dir": folder.parent, "name": folder.name})
     except OSError as error:
@@ -227,6 +233,8 @@ def load_spec(folder: Path) -> SweepSpec:
         ) from error
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise BadInput(f"{folder / SPEC_FILE} is damaged; restore it from a copy") from error
+    except BadInput as error:
+        raise BadInput(f"{folder / SPEC_FILE}: {error}") from error
 
 
 def check_code_version(folder: Path) -> None:
@@ -246,6 +254,8 @@ def check_code_version(folder: Path) -> None:
 def code_version() -> str:
     """Returns a hash of what decides a curve: the source of ``rlcore`` and the file schemas."""
     digest = hashlib.sha256(str(results.SCHEMA_VERSION).encode())
+    for schema in (results.TRIALS_SCHEMA, *map(results.segments_schema, TASKS)):
+        digest.update(schema.to_string(show_field_metadata=False).encode())
     root = Path(rlcore.__file__).parent
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode())
@@ -299,7 +309,9 @@ def check_tracking_uri(uri: str) -> None:
         raise BadInput(f"tracking URI is '{uri}'; allowed schemes: {', '.join(TRACKING_SCHEMES)}")
     if scheme == "sqlite":
         store = Path(uri.removeprefix("sqlite:///"))
-        check_writable(store if store.exists() else store.parent, "MLflow store")
+        if store.is_dir():
+            raise BadInput(f"MLflow store {store} is a folder; name a file in it")
+        check_writable(store, "MLflow store")
 
 
 def check_writable(path: Path, what: str) -> None:

@@ -6,6 +6,7 @@ What was written is remembered in ``mlflow.json``, and runs are found again by t
 nothing is written to a second run.
 """
 
+import copy
 import json
 import os
 import select
@@ -33,6 +34,7 @@ from tuners.layout import (
 from tuners.results import read_segments, read_trials
 
 SUMMARY = "sweep"
+TRIAL = "trial-000"
 FOLLOW_EVERY = 1.0
 METRICS = (
     "objective",
@@ -59,6 +61,9 @@ _CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_T
 _SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, TRIALS_FILE)
 
 
+_NOTHING: dict[str, Any] = {"runs": {}, "described": [], "logged": {}, "ended": [], "files": []}
+
+
 class Follower:
     """Copies what is new in a sweep's folder into MLflow, as often as ``sync`` is called."""
 
@@ -67,7 +72,7 @@ class Follower:
         self.folder = folder
         self.uri = tracking_uri
         self._sweep: dict[str, Any] = {}
-        self._state: dict[str, Any] = {"runs": {}, "logged": {}, "ended": [], "files": []}
+        self._state: dict[str, Any] = copy.deepcopy(_NOTHING)
         self._client: Any = None
         self._experiment = ""
 
@@ -77,6 +82,13 @@ class Follower:
         Raises:
             Exception: whatever MLflow raises when it cannot be reached; call again later.
         """
+        try:
+            self._sync()
+        except BaseException:
+            self._client = None  # what got through will be found by its tags
+            raise
+
+    def _sync(self) -> None:
         if self._client is None:
             self._connect()
         trials = read_trials(self.folder)
@@ -84,6 +96,8 @@ class Follower:
         for trial in trials:
             if trial["trial"] not in self._state["runs"]:
                 self._create_run(trial)
+            if trial["trial"] not in self._state["described"]:
+                self._describe_run(trial)
         self._log_segments()
         for trial in trials:
             if trial["status"] != "running" and trial["trial"] not in self._state["ended"]:
@@ -93,7 +107,14 @@ class Follower:
 
     def finish(self) -> None:
         """Brings MLflow up to date and puts the sweep's own files into its summary run."""
-        self.sync()
+        try:
+            self._finish()
+        except BaseException:
+            self._client = None
+            raise
+
+    def _finish(self) -> None:
+        self._sync()
         run_id = self._state["runs"][SUMMARY]
         for name in _SUMMARY_FILES:
             if (self.folder / name).exists():
@@ -104,6 +125,8 @@ class Follower:
         comparison = self.folder / COMPARISON_FILE
         if comparison.exists():
             self._log_comparison(run_id, json.loads(comparison.read_text()))
+        alone = self._sweep["spec"]["preset"] == "train"  # one run: there is nothing to compare
+        if comparison.exists() or (alone and TRIAL in self._state["ended"]):
             self._summary_run(ended=True)
         self._save_state()
 
@@ -124,9 +147,9 @@ class Follower:
         if state.exists():
             loaded = json.loads(state.read_text())
             if loaded["tracking_uri"] == self.uri:
-                self._state = {key: loaded[key] for key in self._state}
+                self._state |= {key: loaded[key] for key in self._state if key in loaded}
+        self._adopt_runs(client)
         self._client = client
-        self._adopt_runs()
 
     def _artifact_location(self, task: str) -> str | None:
         """Returns a folder beside a local store; a server chooses its own."""
@@ -135,40 +158,46 @@ class Follower:
         store = Path(self.uri.removeprefix("sqlite:///")).absolute()
         return (store.parent / "mlartifacts" / task).as_uri()
 
-    def _adopt_runs(self) -> None:
-        """Finds runs that were created but not remembered before an interruption."""
+    def _adopt_runs(self, client: Any) -> None:
+        """Finds the sweep's runs by their tags: what is not there was never written, or is gone."""
+        runs: dict[str, str] = {}
         token = None
         while True:
-            page = self._client.search_runs(
+            page = client.search_runs(
                 [self._experiment],
                 f"tags.sweep_id = '{self._sweep['sweep_id']}'",
                 max_results=1000,
                 page_token=token,
             )
             for run in page:
-                self._state["runs"].setdefault(run.data.tags["trial"], run.info.run_id)
+                runs[run.data.tags["trial"]] = run.info.run_id
             token = page.token
             if not token:
-                return
+                break
+        if any(runs.get(name) != run_id for name, run_id in self._state["runs"].items()):
+            self._state = copy.deepcopy(_NOTHING)
+        self._state["runs"] = runs
 
     def _create_run(self, trial: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param, RunTag
-
-        config = json.loads(trial["config"])
         kind = "trial" if trial["phase"] == "search" else trial["phase"]
         seeds = ",".join(map(str, trial["seeds"]))
         tags = self._tags(kind, trial["trial"]) | {"row": trial["row"], "seeds": seeds}
         run = self._client.create_run(
             self._experiment,
             start_time=int(trial["started"] * 1000),
-            tags=tags | {"status": "running"},
+            tags=tags | {"status": "running", "precision": "float32"},
             run_name=_run_name(trial),
         )
-        params = [Param(name, str(value)) for name, value in flat_config(config).items()]
-        self._client.log_batch(run.info.run_id, params=params[:100])
-        self._client.log_dict(run.info.run_id, config, "config.yaml")
-        self._client.set_tag(run.info.run_id, RunTag("precision", "float32").key, "float32")
         self._state["runs"][trial["trial"]] = run.info.run_id
+
+    def _describe_run(self, trial: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        config, run_id = json.loads(trial["config"]), self._state["runs"][trial["trial"]]
+        params = [Param(name, str(value)) for name, value in flat_config(config).items()]
+        self._client.log_batch(run_id, params=params[:100])
+        self._client.log_dict(run_id, config, "config.yaml")
+        self._state["described"].append(trial["trial"])
 
     def _tags(self, kind: str, trial: str) -> dict[str, str]:
         versions = " ".join(f"{name} {value}" for name, value in self._sweep["versions"].items())
@@ -186,7 +215,7 @@ class Follower:
         from mlflow.entities import Metric
 
         logged = self._state["logged"]
-        columns = ["trial", "env_steps", "time", *METRICS]
+        columns = ["trial", "env_steps", "time", "device", *METRICS]
         fresh: dict[str, list[dict[str, Any]]] = {}
         for row in read_segments(self.folder, columns):
             known = row["trial"] in self._state["runs"]
@@ -202,6 +231,7 @@ class Follower:
             for start in range(0, len(metrics), _METRICS_PER_CALL):
                 batch = metrics[start : start + _METRICS_PER_CALL]
                 self._client.log_batch(self._state["runs"][name], metrics=batch)
+            self._client.set_tag(self._state["runs"][name], "device", rows[-1]["device"])
             logged[name] = max(row["env_steps"] for row in rows)
 
     def _end_run(self, trial: Mapping[str, Any]) -> None:

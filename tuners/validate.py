@@ -66,7 +66,7 @@ def gather_curves(
     A trial that failed leaves its seeds out.
     """
     jobs = {t["trial"]: t for t in trials if t["phase"] == phase and t["status"] == "finished"}
-    points: dict[str, dict[int, list[float]]] = {name: {} for name in sorted(jobs)}
+    points: dict[str, dict[int, list[float]]] = {name: {} for name in sorted(jobs, key=_batch)}
     for row in segments:
         if row["trial"] in points:
             points[row["trial"]][row["env_steps"]] = row["seed_scores"]
@@ -84,6 +84,11 @@ def gather_curves(
         stacked = np.concatenate([np.asarray(batch).T for batch in scores])
         curves[row_name] = Curves(np.asarray(ordered), stacked)
     return curves
+
+
+def _batch(job: str) -> tuple[str, int]:
+    row, _, batch = job.rpartition("-")
+    return row, int(batch)
 
 
 def measure(curves: Curves) -> dict[str, Values]:
@@ -173,6 +178,8 @@ def compare(
     estimates = {
         row: {name: estimate(columns[name]) for name in COLUMNS} for row, columns in values.items()
     }
+    if winner not in values or baseline not in values:
+        return Comparison(estimates, {}, float("nan"), validated)
     improvement = {
         name: probability_of_improvement(
             values[winner][name], values[baseline][name], column.higher_is_better
@@ -190,6 +197,9 @@ def verdict(comparison: Comparison, *, winner: str, baseline: str) -> str:
             "No configuration found was better than the hand-tuned baseline on fresh seeds: the"
             " baseline itself is the winner."
         )
+    failed = [row for row in (winner, baseline) if row not in comparison.estimates]
+    if failed and not comparison.improvement:
+        return f"Every test job of {' and '.join(failed)} failed: nothing can be said."
     worse = [
         COLUMNS[name].title
         for name, value in comparison.improvement.items()

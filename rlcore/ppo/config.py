@@ -59,7 +59,10 @@ class PPOConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}, but must be a whole number of at least 1")
-        if not self.hidden_sizes or any(not isinstance(n, int) or n < 1 for n in self.hidden_sizes):
+        for name in _FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: true, false")
+        if not self.hidden_sizes or any(type(n) is not int or n < 1 for n in self.hidden_sizes):
             raise ValueError(
                 f"hidden_sizes is {self.hidden_sizes}; allowed: one or more widths >= 1"
             )
@@ -97,6 +100,7 @@ _COUNTS = (
     "seeds_per_trial",
     "evaluation_episodes",
 )
+_FLAGS = ("normalize_reward", "clip_value")
 _CHOICES = {
     "activation": ACTIVATIONS,
     "optimizer": OPTIMIZERS,

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Integer, Key
 
 from rlcore.evaluate import Episodes, Score, evaluate
 from rlcore.ppo import losses, networks
@@ -79,14 +79,14 @@ class SegmentMetrics:
 
 @partial(jax.jit, static_argnums=0)
 def init_state(
-    config: PPOConfig, task: Any, hyperparameters: Hyperparameters, seeds: Int[Array, " S"]
+    config: PPOConfig, task: Any, hyperparameters: Hyperparameters, seeds: Integer[Array, " S"]
 ) -> TrainState:
     """Returns fresh training states, one a seed.  A seed alone decides its whole training."""
     return jax.vmap(lambda seed: _init_one(config, task, hyperparameters, seed))(seeds)
 
 
 def _init_one(
-    config: PPOConfig, task: Any, hyperparameters: Hyperparameters, seed: Int[Array, ""]
+    config: PPOConfig, task: Any, hyperparameters: Hyperparameters, seed: Integer[Array, ""]
 ) -> TrainState:
     key = jax.random.key(seed)
     observation = jnp.zeros((1, task.observation_size))

@@ -51,6 +51,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
         "SHAPESWEEP_CACHE": str(tmp_path_factory.mktemp("programs")),
         "RAY_TMPDIR": ray_folder,
         "JAX_PLATFORMS": "cpu",
+        "COLUMNS": "120",  # or tables would be folded, and words in them cut
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
     shutil.rmtree(ray_folder, ignore_errors=True)

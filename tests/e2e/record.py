@@ -66,7 +66,7 @@ def mlflow_client(uri: str) -> MlflowClient:
         return MlflowClient(uri)
 
 
-def mlflow_runs(uri: str) -> list[Any]:
+def mlflow_runs(uri: str, sweep: str) -> list[Any]:
     client = mlflow_client(uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return list(client.search_runs(experiments, max_results=1000))
+    return list(client.search_runs(experiments, f"tags.sweep = '{sweep}'", max_results=1000))

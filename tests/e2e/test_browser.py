@@ -78,7 +78,9 @@ def experiment_of(smoke: Sweep) -> str:
 
 
 def run_of(smoke: Sweep, trial: str) -> Any:
-    (run,) = [r for r in mlflow_runs(smoke.tracking_uri) if r.data.tags["trial"] == trial]
+    (run,) = [
+        r for r in mlflow_runs(smoke.tracking_uri, smoke.name) if r.data.tags["trial"] == trial
+    ]
     return run
 
 

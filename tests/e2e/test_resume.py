@@ -17,7 +17,7 @@ import pytest
 
 from rlcore.checkpoint import read_metadata
 from tests.e2e.conftest import LONG, Sweep
-from tests.e2e.processes import Finished, Running, Scripts, alive, kill, wait_until
+from tests.e2e.processes import Running, Scripts, alive, kill, wait_until
 from tests.e2e.record import (
     Curves,
     assert_whole,
@@ -108,7 +108,9 @@ def disturb(
 def killed(make_scripts: Callable[[str], Scripts]) -> Disturbed:
     """Three times `kill -9` of the driver and all it had started, MLflow's follower included."""
     flags = (*LONG, "--scheduler", "none")
-    return disturb(make_scripts("killed"), "killed", flags, [early, in_the_middle, late], Running.kill)
+    return disturb(
+        make_scripts("killed"), "killed", flags, [early, in_the_middle, late], Running.kill
+    )
 
 
 def kill_driver_alone(running: Running) -> None:
@@ -179,7 +181,9 @@ def assert_ended_trials_were_left_alone(disturbed: Disturbed) -> None:
     trials = trials_once(disturbed.sweep.folder)
     for number, folder in enumerate(disturbed.before):
         sessions = sorted((disturbed.sweep.folder / "tune").iterdir())[number + 1 :]
-        done = {name: row for name, row in trials_once(folder).items() if row["status"] != "running"}
+        done = {
+            name: row for name, row in trials_once(folder).items() if row["status"] != "running"
+        }
         for name, row in done.items():
             assert trials[name] == row
             assert not [session for session in sessions if (session / name).exists()]
@@ -188,9 +192,9 @@ def assert_ended_trials_were_left_alone(disturbed: Disturbed) -> None:
 
 
 def assert_one_run_a_trial(sweep: Sweep) -> None:
-    counts = Counter(run.data.tags["trial"] for run in mlflow_runs(sweep.tracking_uri))
+    counts = Counter(run.data.tags["trial"] for run in mlflow_runs(sweep.tracking_uri, sweep.name))
     assert counts == dict.fromkeys([*trials_once(sweep.folder), "sweep"], 1)
-    assert all(run.info.status == "FINISHED" for run in mlflow_runs(sweep.tracking_uri))
+    assert all(run.info.status == "FINISHED" for run in mlflow_runs(sweep.tracking_uri, sweep.name))
 
 
 def on_common_ground(sweep: Sweep, other: Sweep) -> tuple[Curves, Curves]:
@@ -328,4 +332,3 @@ def test_a_sweep_survives_the_loss_of_a_worker(lost_worker):
 def test_the_loss_of_a_worker_changes_no_curve(lost_worker, undisturbed):
     assert curves(lost_worker.sweep.folder) == curves(undisturbed.folder)
     assert_one_run_a_trial(lost_worker.sweep)
-

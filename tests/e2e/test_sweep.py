@@ -110,9 +110,9 @@ def test_nothing_listens_beyond_loopback(smoke: Sweep):
 
 
 def test_mlflow_holds_one_run_a_trial_and_one_of_the_sweep(smoke: Sweep):
-    runs = {run.data.tags["trial"]: run for run in mlflow_runs(smoke.tracking_uri)}
+    runs = {run.data.tags["trial"]: run for run in mlflow_runs(smoke.tracking_uri, smoke.name)}
     trials = trials_once(smoke.folder)
-    assert len(mlflow_runs(smoke.tracking_uri)) == len(trials) + 1
+    assert len(mlflow_runs(smoke.tracking_uri, smoke.name)) == len(trials) + 1
     assert set(runs) == {*trials, "sweep"}
     kinds = Counter(run.data.tags["kind"] for run in runs.values())
     assert kinds == {"trial": 4, "validation": 2, "test": len(trials) - 6, "sweep": 1}
@@ -139,7 +139,11 @@ def test_mlflow_holds_one_run_a_trial_and_one_of_the_sweep(smoke: Sweep):
 
 def test_mlflow_holds_every_point_of_a_curve_once(smoke: Sweep):
     client = mlflow_client(smoke.tracking_uri)
-    (run,) = [r for r in mlflow_runs(smoke.tracking_uri) if r.data.tags["trial"] == "trial-000"]
+    (run,) = [
+        r
+        for r in mlflow_runs(smoke.tracking_uri, smoke.name)
+        if r.data.tags["trial"] == "trial-000"
+    ]
     history = client.get_metric_history(run.info.run_id, "objective")
     rows = [r for (name, _), r in segments_once(smoke.folder).items() if name == "trial-000"]
     points = [(point.step, point.value) for point in history]
@@ -155,7 +159,7 @@ def artifacts(client: MlflowClient, run_id: str, path: str = "") -> set[str]:
 
 def test_mlflow_holds_the_files(smoke: Sweep):
     client = mlflow_client(smoke.tracking_uri)
-    for run in mlflow_runs(smoke.tracking_uri):
+    for run in mlflow_runs(smoke.tracking_uri, smoke.name):
         name = run.data.tags["trial"]
         found = artifacts(client, run.info.run_id)
         if name == "sweep":
@@ -181,7 +185,7 @@ def test_resuming_a_sweep_that_has_ended_trains_nothing(smoke: Sweep):
     printed = smoke.scripts.succeed("reward_search", "--resume", "smoke")
     assert "the score as reward" in printed
     assert segments_once(smoke.folder) == before
-    assert len(mlflow_runs(smoke.tracking_uri)) == len(trials_once(smoke.folder)) + 1
+    assert len(mlflow_runs(smoke.tracking_uri, smoke.name)) == len(trials_once(smoke.folder)) + 1
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +225,7 @@ def test_an_exported_config_can_be_trained_again(smoke: Sweep, export: Finished)
     assert_whole(folder)
     assert str(folder.relative_to(smoke.scripts.folder)) in printed
     assert (folder / "media" / "trial-000.mp4").exists()
-    runs = [r for r in mlflow_runs(smoke.tracking_uri) if r.data.tags.get("sweep") == "again"]
+    runs = mlflow_runs(smoke.tracking_uri, "again")
     assert Counter(run.data.tags["kind"] for run in runs) == {"trial": 1, "sweep": 1}
 
 

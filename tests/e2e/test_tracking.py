@@ -81,7 +81,7 @@ def test_a_command_later_the_server_holds_everything(unanswered):
     with mlflow_server(scripts, url):
         for _ in range(2):  # once more changes nothing
             scripts.succeed("track", "--sweep", "away")
-            runs = mlflow_runs(url)
+            runs = mlflow_runs(url, "away")
             counts = Counter(run.data.tags["trial"] for run in runs)
             assert counts == dict.fromkeys([*trials_once(unanswered.folder), "sweep"], 1)
             assert all(run.info.status == "FINISHED" for run in runs)
