@@ -110,17 +110,6 @@ class TrialConfig:
             constants={**self.constants, **parts["task"]},
         )
 
-    def flat(self) -> dict[str, Any]:
-        """Returns every setting under the name a search space has for it."""
-        return {
-            "task": self.task,
-            "budget": self.budget,
-            **asdict(self.ppo),
-            **self.hyperparameters,
-            **{f"reward.{name}": value for name, value in self.reward.items()},
-            **{f"task.{name}": value for name, value in self.constants.items()},
-        }
-
     def to_dict(self) -> dict[str, Any]:
         """Returns plain numbers, strings, lists and dicts, as YAML and JSON have them."""
         ppo = asdict(self.ppo)

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlcore.files import replacing
-from rlcore.rewards import TERMS
 from tuners.layout import SEGMENTS_FOLDER, TRIALS_FILE
 from tuners.space import BadInput
 
@@ -79,6 +78,8 @@ _SEGMENT_FLOATS = {
 
 def segments_schema(task: str) -> pa.Schema:
     """Returns the columns of ``segments.parquet``, each described in its metadata."""
+    from rlcore.rewards import TERMS  # here, as MLflow's follower reads tables without JAX
+
     columns = [
         pa.field("trial", pa.string(), metadata={"about": "name in trials.parquet"}),
         pa.field("phase", pa.string(), metadata={"about": "search, validation or test"}),
