@@ -90,7 +90,7 @@ def run_sweep(spec: SweepSpec, *, console: Console, address: str | None = None) 
                     raise RuntimeError("the sweep ended before its plan did")
                 comparison = _conclude(spec, plan)
                 screen.note("drawing plots and videos")
-                failures += _finish_media(spec, plan, at_once=max(1, int(cores)))
+                failures += _finish_media(spec, plan, processes=max(1, int(cores)))
             screen.note("writing to MLflow")
             tracked = tracking.stop_following(follower, timeout=60.0)
     finally:
@@ -300,9 +300,9 @@ def best_validated_trial(spec: SweepSpec, plan: Plan) -> str:
     return max(best, key=lambda name: best[name])
 
 
-def _finish_media(spec: SweepSpec, plan: Plan, at_once: int) -> list[str]:
+def _finish_media(spec: SweepSpec, plan: Plan, processes: int) -> list[str]:
     """Draws plots and the videos of baseline, finalists and winner; returns a line a failure."""
-    media = MediaQueue(spec.folder, at_once)
+    media = MediaQueue(spec.folder, processes)
     assert plan.winner is not None
     media.plots(list(dict.fromkeys([plan.winner, BASELINE, TASK_SCORE])))
     trials = {trial["trial"]: trial for trial in read_trials(spec.folder)}
