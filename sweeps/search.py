@@ -59,9 +59,9 @@ def run_search(flags: Any, default_space: Callable[[str], Mapping[str, Domain]])
     """Runs the sweep that the flags ask for and prints what it found; returns the exit code."""
     console = make_console()
     spec = _resumed(flags) if flags.resume is not None else _fresh(flags, default_space)
+    prepare(spec, resume=flags.resume is not None)
     _print_plan(console, spec)
     begun = time.monotonic()
-    prepare(spec, resume=flags.resume is not None)
     if spec.gpus_per_trial == 0:
         start_compiling(spec.base)
     from tuners.run import Interrupted, run_sweep  # Ray takes seconds to import

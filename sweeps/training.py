@@ -12,7 +12,14 @@ from tuners.config import TrialConfig, load_config
 from tuners.presets import PRESETS
 from tuners.single import TrainingInterrupted, run_single
 from tuners.space import BadInput
-from tuners.spec import DEFAULT_TRACKING_URI, SweepSpec, check_code_version, load_spec, make_spec
+from tuners.spec import (
+    DEFAULT_TRACKING_URI,
+    SweepSpec,
+    check_code_version,
+    load_spec,
+    make_spec,
+    prepare,
+)
 
 _HEADINGS = ("env_steps", "score", "return", "steps/s", "policy", "value", "entropy", "left")
 
@@ -23,6 +30,7 @@ def run_training(flags: Any) -> int:
         raise BadInput(f"video_every is {flags.video_every}, but must be at least 0")
     console = make_console()
     spec = _resumed(flags) if flags.resume is not None else _fresh(flags)
+    prepare(spec, resume=flags.resume is not None)
     console.print(
         f"[bold]{spec.name}[/bold]  {spec.base.task}, {spec.base.ppo.seeds_per_trial} seeds,"
         f" {spec.base.full_length:,} env_steps each, {spec.base.num_segments} segments",
@@ -33,7 +41,6 @@ def run_training(flags: Any) -> int:
     try:
         tracked = run_single(
             spec,
-            resume=flags.resume is not None,
             video_every=flags.video_every,
             on_segment=progress.show,
         )

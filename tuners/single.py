@@ -17,7 +17,7 @@ from tuners.layout import (
     video_path,
 )
 from tuners.results import ResultsWriter, config_json, now
-from tuners.spec import SweepSpec, prepare
+from tuners.spec import SweepSpec
 from tuners.trial import Trial
 
 TRIAL = "trial-000"
@@ -31,23 +31,20 @@ class TrainingInterrupted(Exception):
 def run_single(
     spec: SweepSpec,
     *,
-    resume: bool,
     video_every: int,
     on_segment: Callable[[dict[str, Any]], None],
 ) -> bool:
     """Trains ``spec.base`` to the end of its budget; returns whether MLflow holds everything.
 
     Args:
-        spec: its seeds of the search phase are trained.
-        resume: goes on with what lies in ``spec.folder``.
+        spec: its seeds of the search phase are trained, on from where its folder says they are;
+            ``tuners.spec.prepare`` has made the folder or checked it.
         video_every: films the policy every so many segments; 0 films the last only.
         on_segment: is told each segment's row.
 
     Raises:
-        BadInput: the run cannot be begun; nothing was changed.
         TrainingInterrupted: Ctrl-C was pressed; the run can be resumed.
     """
-    prepare(spec, resume=resume)
     follower = tracking.start_following(spec.folder, spec.tracking_uri)
     try:
         with ThreadPoolExecutor(1) as drawing:

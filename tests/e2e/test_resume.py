@@ -229,7 +229,7 @@ def test_a_killed_sweep_has_one_mlflow_run_a_trial(killed):
 
 
 def test_a_killed_driver_takes_ray_along(killed_asha):
-    """So that no worker keeps its core, or writes checkpoints, beside those of the resumed sweep."""
+    """No worker keeps its core, or writes checkpoints, beside those of the resumed sweep."""
     workers = {row["worker"] for row in read_segments(killed_asha.before[0])}
     for worker in workers:
         assert not alive(int(worker.rpartition(":")[2]))
