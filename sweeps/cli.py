@@ -13,6 +13,7 @@ import tyro
 
 FlagsT = TypeVar("FlagsT")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_HELP = ("For full helptext", "Argument helptext")
 _RULE = re.compile(r"╰?[─-]{3,}╯?")
 
 
@@ -56,7 +57,7 @@ def refuse(reason: str, code: int = 2) -> None:
 
 
 def _plain(box: str) -> str:
-    """Returns the text inside tyro's error box as one line, up to its first rule."""
+    """Returns what tyro's error box says as one line, without its frame and its help."""
     lines = (line.strip("│ ") for line in _COLOUR.sub("", box).splitlines()[1:])
-    text = itertools.dropwhile(_RULE.fullmatch, filter(None, lines))  # in ASCII, one is on top
-    return " ".join(itertools.takewhile(lambda line: not _RULE.fullmatch(line), text))
+    text = (line for line in lines if line and not _RULE.fullmatch(line))
+    return " ".join(itertools.takewhile(lambda line: not line.startswith(_HELP), text))

@@ -86,7 +86,7 @@ def _fresh(flags: Any, default_space: Callable[[str], Mapping[str, Domain]]) -> 
     space = load_space(flags.space) if flags.space is not None else None
     preset = pick_preset(flags.address) if flags.preset == "auto" else flags.preset
     return make_spec(
-        name=flags.name or f"{flags.task}-{time.strftime('%Y%m%d-%H%M%S')}",
+        name=f"{flags.task}-{time.strftime('%Y%m%d-%H%M%S')}" if flags.name is None else flags.name,
         preset=preset,
         task=flags.task,
         reward=baseline(flags.task),

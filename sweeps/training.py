@@ -58,7 +58,9 @@ def run_training(flags: Any) -> int:
 
 
 def _fresh(flags: Any) -> SweepSpec:
-    name = flags.name or f"train-{flags.task}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = flags.name
+    if name is None:
+        name = f"train-{flags.task}-{time.strftime('%Y%m%d-%H%M%S')}"
     changes = {
         key: getattr(flags, key) for key in ("seed", "seeds_per_trial", "budget", "tracking_uri")
     }

@@ -5,7 +5,7 @@ This file reads only the declarations of ``rlcore``, so it is quick to import; s
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -248,19 +248,24 @@ def check_space(base: TrialConfig, space: Space) -> None:
             raise BadInput(f"{name} needs a compile per value: give it as {{choice: [...]}}")
         for value in domain.extremes():
             check_value(base.task, name, value)
-    _check_static_combinations(base, space)
+    for _ in static_configs(base, space):
+        pass  # making one checks it
     _check_product_weights(base, space)
 
 
-def _check_static_combinations(base: TrialConfig, space: Space) -> None:
-    """Values allowed one by one may not go together, such as num_envs and num_minibatches."""
+def static_configs(base: TrialConfig, space: Space) -> Iterator[TrialConfig]:
+    """Yields the base with every combination of the static values in ``space``.
+
+    Raises:
+        BadInput: values allowed one by one do not go together, as num_envs and num_minibatches.
+    """
     choices = {
         name: domain.values
         for name, domain in space.items()
         if isinstance(domain, Choice) and route(base.task, name) == "static"
     }
     for values in itertools.product(*choices.values()):
-        base.with_values(dict(zip(choices, values, strict=True)))
+        yield base.with_values(dict(zip(choices, values, strict=True)))
 
 
 def _check_product_weights(base: TrialConfig, space: Space) -> None:
@@ -286,7 +291,13 @@ def _is_searchable(task: str, name: str) -> bool:
 
 
 def baseline(task: str) -> dict[str, Any]:
-    """Returns the task's hand-tuned reward shape."""
+    """Returns the task's hand-tuned reward shape.
+
+    Raises:
+        BadInput: there is no such task.
+    """
+    if task not in SHAPES:
+        raise BadInput(f"task is '{task}'; allowed: {', '.join(SHAPES)}")
     return dict(SHAPES[task]["baseline"])
 
 

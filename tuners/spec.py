@@ -18,7 +18,7 @@ import rlcore
 from rlcore.files import replacing
 from rlcore.tasks import TASKS
 from tuners import results
-from tuners.config import TrialConfig, check_space
+from tuners.config import TrialConfig, check_space, static_configs
 from tuners.layout import SPEC_FILE
 from tuners.presets import PRESETS
 from tuners.schedulers import SCHEDULERS
@@ -28,6 +28,7 @@ from tuners.space import BadInput, Domain, parse_stored_space
 TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 MAX_SEED = 100_000
+_SQLITE = b"SQLite format 3\0"
 MAX_SEEDS = 10_000  # in a phase: those of different phases never meet
 _VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
 
@@ -119,13 +120,14 @@ class SweepSpec:
                 f"grace_period is {self.grace_period} env_steps, but must be above 0 and at most"
                 f" the budget, {self.base.budget}"
             )
-        segment = self.base.ppo.steps_per_segment
-        if self.grace_period % segment:
-            below = max(segment, self.grace_period // segment * segment)
-            raise BadInput(
-                f"grace_period is {self.grace_period}, but must be whole segments of {segment}"
-                f" env_steps; the nearest are {below} and {below + segment}"
-            )
+        for config in static_configs(self.base, self.space):
+            segment = config.ppo.steps_per_segment
+            if self.grace_period % segment:
+                below = max(segment, self.grace_period // segment * segment)
+                raise BadInput(
+                    f"grace_period is {self.grace_period}, but must be whole segments of {segment}"
+                    f" env_steps; the nearest are {below} and {below + segment}"
+                )
 
     @property
     def folder(self) -> Path:
@@ -234,7 +236,7 @@ def load_spec(folder: Path) -> SweepSpec:
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise BadInput(f"{folder / SPEC_FILE} is damaged; restore it from a copy") from error
     except BadInput as error:
-        raise BadInput(f"{folder / SPEC_FILE}: {error}") from error
+        raise BadInput(f"{folder / SPEC_FILE} is damaged: {error}") from error
 
 
 def check_code_version(folder: Path) -> None:
@@ -312,6 +314,15 @@ def check_tracking_uri(uri: str) -> None:
         if store.is_dir():
             raise BadInput(f"MLflow store {store} is a folder; name a file in it")
         check_writable(store, "MLflow store")
+        if store.exists() and _first_bytes(store, len(_SQLITE)) not in (b"", _SQLITE):
+            raise BadInput(f"MLflow store {store} is no SQLite database; name another file")
+    elif not parts.netloc:
+        raise BadInput(f"tracking URI is '{uri}', but names no host")
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
 
 
 def check_writable(path: Path, what: str) -> None:

@@ -180,14 +180,6 @@ def test_a_name_that_is_taken_is_refused_and_changes_nothing(smoke: Sweep):
     assert {path: path.stat().st_mtime_ns for path in smoke.folder.rglob("*")} == files
 
 
-def test_resuming_a_sweep_that_has_ended_trains_nothing(smoke: Sweep):
-    before = segments_once(smoke.folder)
-    printed = smoke.scripts.succeed("reward_search", "--resume", "smoke")
-    assert "the score as reward" in printed
-    assert segments_once(smoke.folder) == before
-    assert len(mlflow_runs(smoke.tracking_uri, smoke.name)) == len(trials_once(smoke.folder)) + 1
-
-
 @pytest.fixture(scope="module")
 def export(smoke: Sweep) -> Finished:
     """The export, by the command that the sweep printed; it lies in ``best``."""
