@@ -19,6 +19,7 @@ from tuners.spec import SweepSpec, prepare
 
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.slow,
     # Of Ray, which shares sockets and subprocesses with what it starts.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
