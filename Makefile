@@ -65,9 +65,11 @@ lock: | $(UV) ## resolve both requirements files anew (ARGS=--upgrade for newer 
 hooks: setup ## check every commit with the locked ruff and mypy
 	@$(VENV)/bin/pre-commit install
 
+# --compile-bytecode: Ray starts a dozen Python processes, and each would compile what it imports
+# where PYTHONDONTWRITEBYTECODE is set, as in many containers.
 $(INSTALLED): requirements.lock pyproject.toml | $(UV)
-	@echo "Installing the locked packages into $(VENV) (once, about 10 to 60 s) ..."
-	@$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements.lock || { \
+	@echo "Installing the locked packages into $(VENV) (once, about 30 to 90 s) ..."
+	@$(UV) pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r requirements.lock || { \
 	  echo "uv could not; trying pip, which reads this machine's pip settings ..."; \
 	  $(PY) -m pip install -qq --require-hashes -r requirements.lock; }
 	@$(UV) pip install --quiet --python $(PY) --no-deps -e . || \

@@ -310,13 +310,13 @@ def _encode(pictures: Iterator[np.ndarray], path: Path) -> None:
     # The index goes to the front of the file, so that a browser plays before it has it all.
     command += ["-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4", str(path.absolute())]
     with tempfile.TemporaryFile() as log:
-        # A session of its own: Ctrl-C is ours to answer, not ffmpeg's.
+        # A process group of its own: Ctrl-C is ours to answer, not ffmpeg's.
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=log,
-            start_new_session=True,
+            process_group=0,
         )
         try:
             _feed(process, first, pictures)

@@ -1,8 +1,6 @@
 """Film strips, videos and plots, drawn in Ray tasks of their own: no trial waits for one."""
 
-import contextlib
 import itertools
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from tuners.layout import (
     film_strip_path,
     video_path,
 )
+from tuners.pinning import use_idle_time
 from tuners.results import read_segments, read_trials
 
 
@@ -87,7 +86,7 @@ def draw_plots(folder: Path, rows: list[str]) -> None:
 @ray.remote(num_cpus=0, max_restarts=2, max_task_retries=1)
 class _Artist:
     def __init__(self) -> None:
-        _be_nice()
+        use_idle_time()
 
     def film_strip(self, recording: str, path: str) -> None:
         write_film_strip(Path(path), load_recording(Path(recording)))
@@ -98,8 +97,3 @@ class _Artist:
     def plots(self, folder: str, rows: list[str]) -> None:
         draw_plots(Path(folder), rows)
 
-
-def _be_nice() -> None:
-    """Leaves the cores to the trials."""
-    with contextlib.suppress(OSError):
-        os.nice(10)

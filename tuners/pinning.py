@@ -1,21 +1,26 @@
-"""One core a trial on a CPU: a worker claims a core before JAX is imported.
+"""One core a trial on a CPU, and for everything beside training only what a trial leaves idle.
 
-A core is claimed by a lock on a file, which the system frees with the process, however it ends.
+A worker claims a core before JAX is imported, by a lock on a file, which the system frees with the
+process, however it ends.  Where the system cannot bind a process to a core (macOS), none is.
 """
 
+import contextlib
 import fcntl
 import os
 import tempfile
 from pathlib import Path
 
+_CAN_BIND = hasattr(os, "sched_setaffinity")
 _held: list[int] = []  # open lock files; closing one would free its core
 
 
 def pin_to_free_core() -> int | None:
-    """Binds this process to a core no other worker here has; returns it, or None if all are taken.
+    """Binds this process to a core no other worker here has; returns it, or None if there is none.
 
     Called again in the same process, it keeps the core it has.
     """
+    if not _CAN_BIND:
+        return None
     allowed = sorted(os.sched_getaffinity(0))
     if _held:
         return allowed[0]
@@ -36,4 +41,18 @@ def pin_to_free_core() -> int | None:
 
 def pin_to_last_core() -> None:
     """Binds this process to one core without claiming it."""
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if _CAN_BIND:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def use_idle_time() -> None:
+    """Lets this process, and those it starts, run only where no trial wants the core.
+
+    A mere nice value would not do: Ray's workers have one of 15 themselves, and Linux shares a core
+    evenly between sessions whatever the nice values in them.
+    """
+    with contextlib.suppress(OSError):
+        if hasattr(os, "SCHED_IDLE"):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        else:
+            os.nice(19)

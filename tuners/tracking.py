@@ -31,6 +31,7 @@ from tuners.layout import (
     film_strip_path,
     video_path,
 )
+from tuners.pinning import use_idle_time
 from tuners.results import read_segments, read_trials
 
 SUMMARY = "sweep"
@@ -340,7 +341,7 @@ def start_following(folder: Path, tracking_uri: str) -> "subprocess.Popen[bytes]
     log = (folder / "mlflow.log").open("ab")
     with log:
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, process_group=0
         )
 
 
@@ -367,7 +368,7 @@ def run_link(folder: Path) -> str | None:
 
 def _follow(folder: Path, tracking_uri: str) -> int:
     """Syncs every second until the input closes, then once for all; returns the exit status."""
-    os.nice(10)
+    use_idle_time()
     follower = Follower(folder, tracking_uri)
     last_error = ""
     while not _input_closed(FOLLOW_EVERY):

@@ -96,7 +96,7 @@ COMMANDS = {
     "reward_search --resume ../runs/taken/..": "no sweep",
     "reward_search --resume older": "code version 0123456789ab",
     "reward_search --resume damaged": "damaged",
-    "reward_search --resume truncated": "damaged",
+    "reward_search --resume truncated": "truncated/sweep.yaml",
     "train --resume unknown": "'unknown'",
     "train --resume older": "code version 0123456789ab",
     "train --resume taken": "taken",

@@ -111,7 +111,7 @@ def test_the_folders_are_there(tmp_path, ray):
 @pytest.fixture
 def artist(monkeypatch):
     """The actor's own class, in this process, which stays as urgent as it is."""
-    monkeypatch.setattr(module, "_be_nice", lambda: None)
+    monkeypatch.setattr(module, "use_idle_time", lambda: None)
     return module._Artist.__ray_metadata__.modified_class()
 
 

@@ -79,3 +79,19 @@ def test_the_last_core_is_taken_without_a_claim(claim, tmp_path):
         check=True,
     )
     assert process.stdout.split() == [str(CORES[-1])]
+
+
+IDLE = """
+import os, subprocess, sys
+from tuners.pinning import use_idle_time
+use_idle_time()
+child = "import os; print(os.sched_getscheduler(0))"
+print(os.sched_getscheduler(0), subprocess.check_output([sys.executable, "-c", child], text=True))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux has SCHED_IDLE")
+def test_idle_time_is_for_what_a_process_starts_as_well():
+    command = [sys.executable, "-c", IDLE]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert said.stdout.split() == [str(os.SCHED_IDLE)] * 2, said.stderr
