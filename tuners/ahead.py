@@ -27,9 +27,9 @@ def start_compiling(config: TrialConfig) -> "subprocess.Popen[bytes]":
 def _compile(config: TrialConfig) -> None:
     # On one core, as a worker: what XLA makes depends on the number of cores it sees.
     pin_to_last_core()
-    from tuners.trial import Trial
+    from tuners.trial import segment_program
 
-    Trial(config, list(range(config.ppo.seeds_per_trial)))
+    segment_program(config)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tuners.phases import Plan
 BEST_SHOWN = 5
 PLAIN_EVERY = 5.0
 _RATE_WINDOW = 15.0
+_ENOUGH_TO_JUDGE = 0.03
 
 
 class SweepConsole:
@@ -80,7 +81,7 @@ class SweepConsole:
         shown = f"best {best[0]['trial']} {best[0]['objective']:.0f}" if best else "no report yet"
         return (
             f"[{self._elapsed():5.0f} s] {self._phase()}  {self._progress():4.0%}  {shown}"
-            f"  {self._rate() / 1e3:.0f} k steps/s  about {self._seconds_left():.0f} s left"
+            f"  {self._rate() / 1e3:.0f} k steps/s{self._time_left()}"
         )
 
     def _render(self) -> Group:
@@ -90,7 +91,7 @@ class SweepConsole:
             ProgressBar(total=1.0, completed=self._progress(), width=30),
             f"{self._progress():.0%}",
             f"{self._rate() / 1e3:,.0f} k steps/s",
-            f"{self._elapsed():.0f} s, about {self._seconds_left():.0f} s left",
+            f"{self._elapsed():.0f} s{self._time_left()}",
         )
         if self._note:
             head.add_row(Text(self._note, style="dim"))
@@ -136,9 +137,13 @@ class SweepConsole:
         (first, before), (last, after) = self._pace[0], self._pace[-1]
         return (after - before) / (last - first)
 
-    def _seconds_left(self) -> float:
-        progress, before = self._progress(), self._before or 0.0
-        return self._elapsed() * (1.0 - progress) / max(progress - before, 1e-3)
+    def _time_left(self) -> str:
+        """Returns what to add to a line: nothing before there is enough to judge by."""
+        progress = self._progress()
+        made = progress - (self._before or 0.0)
+        if made < _ENOUGH_TO_JUDGE:
+            return ""
+        return f"  about {self._elapsed() * (1.0 - progress) / made:.0f} s left"
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._begun

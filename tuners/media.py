@@ -1,6 +1,7 @@
 """Film strips, videos and plots, drawn in Ray tasks of their own: no trial waits for one."""
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +28,18 @@ class MediaQueue:
     def __init__(self, folder: Path, processes: int = 1) -> None:
         """Draws into ``folder / "media"`` and ``folder / "plots"``."""
         self._folder = folder
-        artist: Any = _Artist
-        self._artists = itertools.cycle([artist.remote() for _ in range(processes)])
+        self._artists = _in_turns(processes)
         self._pending: dict[Any, str] = {}
         (folder / MEDIA_FOLDER).mkdir(exist_ok=True)
         (folder / PLOTS_FOLDER).mkdir(exist_ok=True)
 
     def film_strip(self, trial: dict[str, Any]) -> None:
         """Begins the film strip of a trial that ended, if it got as far as a checkpoint."""
-        path, recording = film_strip_path(self._folder, trial["trial"]), self._recording(trial)
-        if recording is not None:
-            task = next(self._artists).film_strip.remote(recording, str(path.absolute()))
-            self._pending[task] = str(path)
+        self._begin("film_strip", film_strip_path(self._folder, trial["trial"]), trial)
 
     def video(self, trial: dict[str, Any]) -> None:
-        """Begins the video of a trial."""
-        path, recording = video_path(self._folder, trial["trial"]), self._recording(trial)
-        if recording is not None:
-            task = next(self._artists).video.remote(recording, str(path.absolute()))
-            self._pending[task] = str(path)
+        """Begins the video of a trial that ended, if it got as far as a checkpoint."""
+        self._begin("video", video_path(self._folder, trial["trial"]), trial)
 
     def plots(self, rows: list[str]) -> None:
         """Begins the plots: the curves of ``rows`` in the test, and the search."""
@@ -67,11 +61,24 @@ class MediaQueue:
         self._pending.clear()
         return failures
 
-    def _recording(self, trial: dict[str, Any]) -> str | None:
-        if trial["checkpoint"] is None:
-            return None
-        path = (self._folder / trial["checkpoint"] / RECORDING_FILE).absolute()
-        return str(path) if path.exists() else None
+    def _begin(self, kind: str, path: Path, trial: dict[str, Any]) -> None:
+        """Begins a drawing, unless it has begun, is there, or has no episodes to show."""
+        if trial["checkpoint"] is None or path.exists() or str(path) in self._pending.values():
+            return
+        recording = (self._folder / trial["checkpoint"] / RECORDING_FILE).absolute()
+        if recording.exists():
+            draw = getattr(next(self._artists), kind)
+            self._pending[draw.remote(str(recording), str(path.absolute()))] = str(path)
+
+
+def _in_turns(count: int) -> Iterator[Any]:
+    """Yields the processes that draw, each started when its turn first comes."""
+    artist: Any = _Artist
+    artists = []
+    for _ in range(count):
+        artists.append(artist.remote())
+        yield artists[-1]
+    yield from itertools.cycle(artists)
 
 
 def draw_plots(folder: Path, rows: list[str]) -> None:
@@ -96,4 +103,3 @@ class _Artist:
 
     def plots(self, folder: str, rows: list[str]) -> None:
         draw_plots(Path(folder), rows)
-

@@ -33,6 +33,7 @@ from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, ut
 
 CHECKPOINT_EVERY = 4
 RETRIES = 3
+_MAX_ARTISTS = 8
 _RAY_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own tables say it all
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # our own lets running segments end
@@ -85,12 +86,13 @@ def run_sweep(spec: SweepSpec, *, console: Console, address: str | None = None) 
             screen.note("starting Ray")
             with _ray(address):
                 cores = ray.cluster_resources().get("CPU", 1.0)
-                segments, failures = _train(spec, plan, screen)
+                media = MediaQueue(spec.folder, processes=min(_MAX_ARTISTS, max(1, int(cores))))
+                segments, failures = _train(spec, plan, screen, media)
                 if plan.winner is None:
                     raise RuntimeError("the sweep ended before its plan did")
                 comparison = _conclude(spec, plan)
                 screen.note("drawing plots and videos")
-                failures += _finish_media(spec, plan, processes=max(1, int(cores)))
+                failures += _finish_media(spec, plan, media)
             screen.note("writing to MLflow")
             tracked = tracking.stop_following(follower, timeout=60.0)
     finally:
@@ -100,13 +102,12 @@ def run_sweep(spec: SweepSpec, *, console: Console, address: str | None = None) 
 
 
 def _train(
-    spec: SweepSpec, plan: Plan, screen: SweepConsole
+    spec: SweepSpec, plan: Plan, screen: SweepConsole, media: MediaQueue
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Runs every job of the plan; returns this run's segments and a line a failed job."""
     writer = ResultsWriter(spec.folder, spec.base.task)
     scheduler = SCHEDULERS[spec.scheduler](spec)
     checkpoints = _restore(spec, plan, writer, scheduler)
-    media = MediaQueue(spec.folder)
     interrupted, running = threading.Event(), set[str]()
     segments: list[dict[str, Any]] = []
 
@@ -115,6 +116,8 @@ def _train(
             segments.append(row)
         elif event == "ended":
             media.film_strip(row)
+            if row["trial"] == _filmed_trial(row["row"]):
+                media.video(row)
 
     def to_tune(job: Job) -> dict[str, Any]:
         return {
@@ -141,9 +144,8 @@ def _train(
         writer.flush()
     if interrupted.is_set():
         raise Interrupted
-    failures = media.wait(timeout=60.0)
     failed = [t["trial"] for t in writer.trials.values() if t["status"] == "error"]
-    return segments, failures + [f"{name} failed {RETRIES + 1} times" for name in failed]
+    return segments, [f"{name} failed {RETRIES + 1} times" for name in failed]
 
 
 def _make_tuner(
@@ -300,16 +302,18 @@ def best_validated_trial(spec: SweepSpec, plan: Plan) -> str:
     return max(best, key=lambda name: best[name])
 
 
-def _finish_media(spec: SweepSpec, plan: Plan, processes: int) -> list[str]:
-    """Draws plots and the videos of baseline, finalists and winner; returns a line a failure."""
-    media = MediaQueue(spec.folder, processes)
+def _filmed_trial(row: str) -> str:
+    """Returns the job of a finalist, or of the baseline, that has a video."""
+    return f"validation-{row}-0"
+
+
+def _finish_media(spec: SweepSpec, plan: Plan, media: MediaQueue) -> list[str]:
+    """Draws plots and what videos are missing; returns a line a failure."""
     assert plan.winner is not None
     media.plots(list(dict.fromkeys([plan.winner, BASELINE, TASK_SCORE])))
     trials = {trial["trial"]: trial for trial in read_trials(spec.folder)}
-    best = best_validated_trial(spec, plan)
-    rows = [BASELINE, *(plan.finalists or [])]
-    shown = {f"validation-{row}-0" for row in rows if row != plan.winner} | {best}
-    for name in sorted(shown):
+    filmed = [_filmed_trial(row) for row in (BASELINE, *(plan.finalists or []))]
+    for name in (best_validated_trial(spec, plan), *filmed):
         if name in trials:
             media.video(trials[name])
     return media.wait(timeout=120.0)

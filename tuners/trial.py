@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from rlcore.checkpoint import load_checkpoint, save_checkpoint
 from rlcore.evaluate import Episodes
 from rlcore.ppo.config import Hyperparameters, PPOConfig
 from rlcore.ppo.train import SegmentMetrics, TrainState, init_state, train_segment
-from rlcore.rewards import TERMS, make_reward_params
+from rlcore.rewards import TERMS, RewardParams, make_reward_params
 from rlcore.tasks import TASKS
 from rlcore.video import Recording, save_recording
 from tuners.config import TrialConfig
@@ -76,18 +76,15 @@ class Trial:
         use_compilation_cache()
         self.config = config
         self.seeds = seeds
-        self.task = make_task(config)
-        self.hyperparameters = Hyperparameters(
-            **config.hyperparameters, budget=float(config.budget)
-        ).as_arrays()
-        self.reward_params = make_reward_params(TERMS[config.task], config.reward)
+        self.task, self.hyperparameters, self.reward_params = _traced(config)
         self.state: TrainState = self._initial_state()
         self.episodes: Episodes | None = None
         self.last_row: dict[str, Any] = {}
         self._recent: deque[np.ndarray] = deque(maxlen=OBJECTIVE_WINDOW)
         self._score_sum = 0.0
         started = time.perf_counter()
-        self._segment, is_new = self._program()
+        is_new = (config.task, config.ppo) not in _programs
+        self._segment = segment_program(config)
         self.compile_seconds = time.perf_counter() - started if is_new else 0.0
 
     @property
@@ -180,17 +177,26 @@ class Trial:
         state: TrainState = _initializers[key](*inputs)
         return state
 
-    def _program(self) -> tuple[Any, bool]:
-        """Returns the compiled segment, and whether it had to be compiled."""
-        key = (self.config.task, self.config.ppo)
-        is_new = key not in _programs
-        if is_new:
-            lowered = train_segment.lower(
-                self.config.ppo, self.task, self.state, self.hyperparameters, self.reward_params
-            )
-            with _one_compiles(key):
-                _programs[key] = lowered.compile()
-        return _programs[key], is_new
+
+def segment_program(config: TrialConfig) -> Any:
+    """Returns the compiled segment; one a process for all configs that differ in traced numbers."""
+    key = (config.task, config.ppo)
+    if key not in _programs:
+        use_compilation_cache()
+        task, hyperparameters, reward_params = _traced(config)
+        seeds = jnp.zeros(config.ppo.seeds_per_trial, jnp.uint32)
+        state = jax.eval_shape(partial(init_state, config.ppo), task, hyperparameters, seeds)
+        lowered = train_segment.lower(config.ppo, task, state, hyperparameters, reward_params)
+        with _one_compiles(key):
+            _programs[key] = lowered.compile()
+    return _programs[key]
+
+
+def _traced(config: TrialConfig) -> tuple[Any, Hyperparameters, RewardParams]:
+    """Returns task, hyperparameters and reward parameters as the arrays that programs take."""
+    hyperparameters = Hyperparameters(**config.hyperparameters, budget=float(config.budget))
+    reward_params = make_reward_params(TERMS[config.task], config.reward)
+    return make_task(config), hyperparameters.as_arrays(), reward_params
 
 
 def make_task(config: TrialConfig) -> Any:

@@ -77,9 +77,18 @@ def test_a_drawing_is_begun_with_paths_that_any_process_finds(tmp_path, ray, tri
 
 def test_the_processes_take_turns(tmp_path, ray, trial):
     queue = MediaQueue(tmp_path, processes=2)
-    for _ in range(4):
-        queue.video(trial)
+    for number in range(4):
+        queue.video(trial | {"trial": f"trial-{number:03d}"})
     assert [artist for artist, *_ in ray.asked] == [1, 2, 1, 2]
+
+
+def test_nothing_is_drawn_twice(tmp_path, ray, trial):
+    queue = MediaQueue(tmp_path)
+    (tmp_path / "media" / "trial-000.png").write_bytes(b"drawn before the sweep was resumed")
+    queue.film_strip(trial)
+    queue.video(trial)
+    queue.video(trial)
+    assert [kind for _, kind, _ in ray.asked] == ["video"]
 
 
 def test_a_trial_without_episodes_is_passed_over(tmp_path, ray, trial):

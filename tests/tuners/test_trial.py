@@ -141,7 +141,7 @@ def test_a_trial_saved_before_its_first_segment_has_no_episodes(tmp_path):
 
 def test_a_checkpoint_of_another_config_is_refused(trained, tmp_path, monkeypatch):
     trained.trial.save(tmp_path)
-    monkeypatch.setattr(Trial, "_program", lambda self: (None, False))  # nothing is trained
+    monkeypatch.setattr(module, "segment_program", lambda config: None)  # nothing is trained
     with pytest.raises(ValueError, match="use the config it came with"):
         Trial(CONFIG.with_values({"hidden_sizes": (8,)}), SEEDS).load(tmp_path)
 
