@@ -47,17 +47,14 @@ class Outcome:
     Attributes:
         objective: by which the scheduler ranks: the score at the end of training.
         stop_reason: ``budget``, ``asha``, ``diverged`` or ``error``.
-        area: the mean score over all of training, the area under the score curve.
+        area: the mean score over all of training, the area under the score curve.  Finalists and
+            winner are chosen by it: it rises with the score reached as with reaching it soon, and
+            two seeds tell more about it than about a few evaluations at the end.
     """
 
     objective: float
     stop_reason: str
     area: float = 0.0
-
-    @property
-    def merit(self) -> float:
-        """By which finalists and winner are chosen: best and soonest count alike."""
-        return (self.objective + self.area) / 2
 
 
 class Plan:
@@ -108,7 +105,7 @@ class Plan:
         if not self._all_ended(self._search_jobs()):
             return None
         full = [
-            (outcome.merit, self.jobs[name].row)
+            (outcome.area, self.jobs[name].row)
             for name, outcome in self.outcomes.items()
             if self.jobs[name].phase == "search" and outcome.stop_reason == "budget"
         ]
@@ -117,7 +114,7 @@ class Plan:
 
     @property
     def validation(self) -> dict[str, float] | None:
-        """Mean merit by row, best first, or None before the validation ended."""
+        """Mean area by row, best first, or None before the validation ended."""
         finalists = self.finalists
         if finalists is None:
             return None
@@ -126,7 +123,7 @@ class Plan:
             jobs = list(self._batches("validation", row))
             if not self._all_ended(jobs):
                 return None
-            means[row] = float(np.mean([self.outcomes[job.name].merit for job in jobs]))
+            means[row] = float(np.mean([self.outcomes[job.name].area for job in jobs]))
         return dict(sorted(means.items(), key=lambda item: -item[1]))
 
     @property

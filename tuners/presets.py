@@ -54,8 +54,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "ppo": _LAPTOP_PPO,
         "budget": 16 * _LAPTOP_PPO.steps_per_segment,
         "grace_period": 4 * _LAPTOP_PPO.steps_per_segment,
-        "num_trials": 28,
+        "num_trials": 32,
         "num_finalists": 4,
+        "validation_seeds": 6,
     },
     # The notebook's own settings and budget: hours on a laptop, for one trial.
     "notebook": {

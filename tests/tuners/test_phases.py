@@ -147,11 +147,7 @@ def test_the_winner_is_the_best_by_validation_not_by_search(tmp_path):
     assert plan.next_job().name == "test-trial-002-0"
 
 
-def test_merit_is_half_the_score_at_the_end_and_half_the_area():
-    assert Outcome(900.0, "budget", 500.0).merit == 700.0
-
-
-def test_finalists_and_winner_are_chosen_by_merit(spec):
+def test_finalists_and_winner_are_chosen_by_the_area_under_their_curves(spec):
     plan = Plan(spec)
     ends = [budget(1.0), Outcome(9.0, "budget", 1.0), Outcome(8.0, "budget", 3.0), STOPPED]
     search(plan, *ends)
@@ -159,7 +155,7 @@ def test_finalists_and_winner_are_chosen_by_merit(spec):
     for name, end in (("trial-002", (500.0, 700.0)), ("baseline", (900.0, 200.0))):
         plan.next_job()
         plan.end(f"validation-{name}-0", Outcome(end[0], "budget", end[1]))
-    assert plan.validation == {"trial-002": 600.0, "baseline": 550.0}
+    assert plan.validation == {"trial-002": 700.0, "baseline": 200.0}
     assert plan.winner == "trial-002"
 
 
