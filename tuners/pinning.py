@@ -48,8 +48,7 @@ def pin_to_last_core() -> None:
 def use_idle_time() -> None:
     """Lets this process, and those it starts, run only where no trial wants the core.
 
-    A mere nice value would not do: Ray's workers have one of 15 themselves, and Linux shares a core
-    evenly between sessions whatever the nice values in them.
+    A nice value would not do: Linux shares a core evenly between sessions, whatever those in them.
     """
     with contextlib.suppress(OSError):
         if hasattr(os, "SCHED_IDLE"):

@@ -41,6 +41,8 @@ _RAY_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Of trials.  Ray's 15 is so low that what uses idle time only would still take a tenth.
+    "RAY_worker_niceness": "5",
 }
 
 
