@@ -314,8 +314,8 @@ def _finish_media(spec: SweepSpec, plan: Plan, media: MediaQueue) -> list[str]:
     assert plan.winner is not None
     media.plots(list(dict.fromkeys([plan.winner, BASELINE, TASK_SCORE])))
     trials = {trial["trial"]: trial for trial in read_trials(spec.folder)}
-    filmed = [_filmed_trial(row) for row in (BASELINE, *(plan.finalists or []))]
-    for name in (best_validated_trial(spec, plan), *filmed):
+    others = [row for row in (BASELINE, *(plan.finalists or [])) if row != plan.winner]
+    for name in (best_validated_trial(spec, plan), *map(_filmed_trial, others)):
         if name in trials:
             media.video(trials[name])
     return media.wait(timeout=120.0)
