@@ -41,6 +41,7 @@ def main(flags: Flags) -> int:
     if flags.video is not None:
         from rlcore.video import write_video
 
+        flags.video.parent.mkdir(parents=True, exist_ok=True)
         write_video(flags.video, recording)
         print(f"video: {flags.video}")
     return 0

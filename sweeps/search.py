@@ -1,6 +1,5 @@
 """What the search scripts share: from flags to a sweep, and from its result to the terminal."""
 
-import os
 import shlex
 import sys
 import time
@@ -16,6 +15,7 @@ from tuners.ahead import start_compiling
 from tuners.config import baseline
 from tuners.describe import describe_change, likeness_to_score
 from tuners.phases import BASELINE, TASK_SCORE
+from tuners.ray_settings import apply_ray_settings, joins_cluster
 from tuners.space import Domain, load_space
 from tuners.spec import SweepSpec, check_code_version, load_spec, make_spec, prepare
 from tuners.tracking import run_link
@@ -64,6 +64,7 @@ def run_search(flags: Any, default_space: Callable[[str], Mapping[str, Domain]])
     begun = time.monotonic()
     if spec.gpus_per_trial == 0:
         start_compiling(spec.base)
+    apply_ray_settings(flags.address)
     from tuners.run import Interrupted, run_sweep  # Ray takes seconds to import
 
     try:
@@ -103,7 +104,7 @@ def _resumed(flags: Any) -> SweepSpec:
 
 def pick_preset(address: str | None) -> str:
     """Returns the preset for the machine or cluster at hand."""
-    if address or os.environ.get("RAY_ADDRESS"):
+    if joins_cluster(address):
         return "cluster"
     has_gpu = any(Path("/dev").glob("nvidia[0-9]*"))
     return "gpu" if has_gpu else "laptop"

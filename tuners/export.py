@@ -223,7 +223,7 @@ class PolicyModel(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
         self.policy = Policy.load(context.artifacts["policy"])
 
-    def predict(self, context, model_input, params=None):
+    def predict(self, context, model_input: np.ndarray, params=None):
         return self.policy(np.asarray(model_input, dtype=np.float32))
 
 

@@ -25,6 +25,7 @@ from tuners.console import SweepConsole
 from tuners.layout import COMPARISON_FILE, STATE_FILE, TUNE_FOLDER, newest_checkpoint
 from tuners.media import MediaQueue
 from tuners.phases import BASELINE, TASK_SCORE, Job, Outcome, Plan, job_from_row
+from tuners.ray_settings import joins_cluster
 from tuners.results import ResultsWriter, read_segments, read_trials
 from tuners.schedulers import SCHEDULERS
 from tuners.spec import SweepSpec
@@ -34,16 +35,6 @@ from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, ut
 CHECKPOINT_EVERY = 4
 RETRIES = 3
 _MAX_ARTISTS = 8
-_RAY_SETTINGS = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own tables say it all
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # our own lets running segments end
-    "TUNE_GLOBAL_CHECKPOINT_S": "60",  # a sweep resumes from its own tables
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Of trials.  Ray's 15 is so low that what uses idle time only would still take a tenth.
-    "RAY_worker_niceness": "5",
-}
 
 
 class Interrupted(Exception):
@@ -71,6 +62,8 @@ class SweepResult:
 
 def run_sweep(spec: SweepSpec, *, console: Console, address: str | None = None) -> SweepResult:
     """Runs a sweep to its end, on from where its folder says it is, and returns what it found.
+
+    ``tuners.ray_settings.apply_ray_settings`` has been called before this module was imported.
 
     Args:
         spec: the sweep; ``tuners.spec.prepare`` has made its folder or checked it.
@@ -324,9 +317,7 @@ def _finish_media(spec: SweepSpec, plan: Plan, media: MediaQueue) -> list[str]:
 @contextmanager
 def _ray(address: str | None) -> Iterator[None]:
     """Starts Ray, or joins the cluster at ``address``; leaves it at the end."""
-    os.environ.update(_RAY_SETTINGS)
-    joins = address or os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {} if joins else {"include_dashboard": False, "num_gpus": None}
+    local: dict[str, Any] = {} if joins_cluster(address) else {"include_dashboard": False}
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     try:
         yield

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -358,12 +359,16 @@ def stop_following(process: "subprocess.Popen[bytes]", timeout: float) -> bool:
 
 
 def run_link(folder: Path) -> str | None:
-    """Returns the path of the experiment's page in MLflow's UI, or None before there is one."""
+    """Returns the path of the sweep's runs in MLflow's UI, or None before there are any."""
     state = folder / TRACKING_FILE
     if not state.exists():
         return None
     experiment = json.loads(state.read_text())["experiment_id"]
-    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    shown = quote(f"tags.sweep = '{folder.name}'")
+    return (
+        f"#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+        f"&searchFilter={shown}"
+    )
 
 
 def _follow(folder: Path, tracking_uri: str) -> int:

@@ -18,8 +18,8 @@ from tests.e2e.processes import (
     wait_until,
 )
 
-# Trials long enough to be caught in the middle: 128 segments of about 10 ms.
-LONG = ("--preset", "smoke", "--budget", "131072")
+# Trials long enough to be caught in the middle: 64 segments of about 10 ms.
+LONG = ("--preset", "smoke", "--budget", "65536")
 
 
 @dataclass

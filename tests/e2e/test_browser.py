@@ -103,6 +103,8 @@ def test_the_printed_link_shows_the_curves_of_every_trial(smoke, pages, page):
     visit(page, pages + "/" + link.split("127.0.0.1:5000/")[1].strip())
     for trial in trials_once(smoke.folder):
         page.get_by_text(trial, exact=False).first.wait_for()
+    searched = page.locator("input").evaluate_all("inputs => inputs.map(input => input.value)")
+    assert f"tags.sweep = '{smoke.name}'" in searched, "other sweeps are left out"
     page.get_by_text("Step", exact=True).first.wait_for()
     page.wait_for_timeout(2000)
     save_screenshot(page, "mlflow_charts")

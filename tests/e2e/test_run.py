@@ -13,13 +13,13 @@ from rich.console import Console
 from tests.e2e.record import assert_whole, segments_once, trials_once
 from tests.tuners.small import SEGMENT, small_spec
 from tuners import run, tracking
+from tuners.ray_settings import SETTINGS
 from tuners.run import SweepResult, run_sweep
 from tuners.space import Choice, Uniform
 from tuners.spec import SweepSpec, prepare
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.slow,
     # Of Ray, which shares sockets and subprocesses with what it starts.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -39,7 +39,7 @@ def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHAPESWEEP_CACHE", str(tmp_path_factory.mktemp("programs")))
-        for name, value in run._RAY_SETTINGS.items():
+        for name, value in SETTINGS.items():
             patch.setenv(name, value)
         cluster = Cluster(
             initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}

@@ -477,6 +477,9 @@ def test_params_are_named_as_in_a_search_space():
 
 
 def test_the_link_to_a_sweep_in_mlflows_pages(tmp_path):
-    assert run_link(tmp_path) is None
-    (tmp_path / "mlflow.json").write_text(json.dumps({"experiment_id": "7"}))
-    assert run_link(tmp_path).startswith("#/experiments/7/runs")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    assert run_link(folder) is None
+    (folder / "mlflow.json").write_text(json.dumps({"experiment_id": "7"}))
+    assert run_link(folder).startswith("#/experiments/7/runs")
+    assert run_link(folder).endswith("&searchFilter=tags.sweep%20%3D%20%27mine%27")

@@ -1,0 +1,30 @@
+"""What Ray reads from the environment, some of it when it is imported."""
+
+import os
+
+SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own tables say it all
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # our own lets running segments end
+    "TUNE_GLOBAL_CHECKPOINT_S": "60",  # a sweep resumes from its own tables
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Of trials.  Ray's 15 is so low that what uses idle time only would still take a tenth.
+    "RAY_worker_niceness": "5",
+}
+# Ray on one machine, as on Windows and macOS: it listens on the loopback interface alone.
+ONE_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+def joins_cluster(address: str | None) -> bool:
+    """Returns whether ``ray.init(address)`` joins a cluster that is there."""
+    return bool(address or os.environ.get("RAY_ADDRESS"))
+
+
+def apply_ray_settings(address: str | None) -> None:
+    """Sets the environment for Ray; call it before Ray is imported.
+
+    Args:
+        address: that ``ray.init`` will be called with.
+    """
+    os.environ.update(SETTINGS if joins_cluster(address) else SETTINGS | ONE_MACHINE)
