@@ -33,7 +33,7 @@ class PlanSearcher(_NotSaved, Searcher):
         self, plan: Plan, to_tune: Callable[[Job], dict[str, Any]], interrupted: threading.Event
     ) -> None:
         """Takes jobs from ``plan``; ``to_tune`` turns one into a Tune config."""
-        super().__init__(metric="objective", mode="max")
+        super().__init__(metric="area", mode="max")
         self._plan = plan
         self._to_tune = to_tune
         self._interrupted = interrupted

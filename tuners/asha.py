@@ -49,14 +49,14 @@ class SearchPhaseASHA(AsyncHyperBandScheduler):
             if row["phase"] == "search":
                 (bracket,) = self._brackets
                 trial: Any = _Named(row["trial"])
-                value = self._metric_op * row["objective"]
+                value = self._metric_op * row[self.metric]
                 if bracket.on_result(trial, row["env_steps"], value) == TrialScheduler.STOP:
                     stopped.add(row["trial"])
         return stopped
 
     @property
     def rungs(self) -> dict[int, dict[str, float]]:
-        """Objectives by job name at each rung's env_steps."""
+        """Areas so far by job name at each rung's env_steps."""
         (bracket,) = self._brackets
         return {int(milestone): dict(recorded) for milestone, recorded in bracket._rungs}
 

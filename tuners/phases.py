@@ -45,7 +45,7 @@ class Outcome:
     """How a job ended.
 
     Attributes:
-        objective: by which the scheduler ranks: the score at the end of training.
+        objective: the score at the end of training.
         stop_reason: ``budget``, ``asha``, ``diverged`` or ``error``.
         area: the mean score over all of training, the area under the score curve.  Finalists and
             winner are chosen by it: it rises with the score reached as with reaching it soon, and

@@ -27,12 +27,16 @@ class RungSettings(Protocol):
 
 
 def asha(spec: RungSettings) -> "TrialScheduler":
-    """Returns asynchronous successive halving with one bracket (Li et al. 2020)."""
+    """Returns asynchronous successive halving with one bracket (Li et al. 2020).
+
+    It ranks by the area under the score curve so far, as finalists and winner are chosen by it: the
+    last scores before a late rung hardly tell good trials apart.
+    """
     from tuners.asha import SearchPhaseASHA
 
     return SearchPhaseASHA(
         time_attr="env_steps",
-        metric="objective",
+        metric="area",
         mode="max",
         max_t=spec.base.full_length,
         grace_period=spec.grace_period,

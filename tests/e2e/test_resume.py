@@ -262,7 +262,7 @@ def test_rungs_rebuilt_from_the_record_are_those_of_the_record(killed_asha):
         milestone = spec.grace_period
         while milestone < spec.base.full_length:
             at = [row for row in searched if row["env_steps"] == milestone]
-            expected[milestone] = {row["trial"]: row["objective"] for row in at}
+            expected[milestone] = {row["trial"]: row["area"] for row in at}
             milestone *= spec.reduction_factor
         assert scheduler.rungs == expected
 
@@ -279,8 +279,8 @@ def test_asha_decided_as_if_it_had_never_been_killed(killed_asha):
         stops = False
         if row["env_steps"] in milestones:
             if earlier:
-                stops = row["objective"] < percentile(earlier, 1 - 1 / spec.reduction_factor)
-            earlier.append(row["objective"])
+                stops = row["area"] < percentile(earlier, 1 - 1 / spec.reduction_factor)
+            earlier.append(row["area"])
         assert (row["stop_reason"] == "asha") == stops, row
 
 

@@ -88,7 +88,7 @@ def test_jobs_that_were_running_go_on_from_their_checkpoints(spec):
     assert plan.outcomes == {"trial-001": Outcome(5.0, "asha", 2.0)}
     assert names([plan.next_job() for _ in range(3)]) == ["trial-000", "trial-002", "trial-003"]
     assert checkpoints == {"trial-000": newest}, "the other one begins anew"
-    assert rungs[2 * SEGMENT] == {"trial-000": 20.0, "trial-001": 20.0}
+    assert rungs[2 * SEGMENT] == {"trial-000": 16.0, "trial-001": 16.0}
 
 
 @pytest.mark.parametrize("reason", ["asha", "diverged"])

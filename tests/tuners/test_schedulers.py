@@ -33,9 +33,9 @@ def trial(job, phase="search", session=1):
     return SimpleNamespace(config={"job": job, "phase": phase}, trial_id=f"{session}-{job}")
 
 
-def report(asha, tried, env_steps, objective):
+def report(asha, tried, env_steps, area):
     """What Tune does with a report; returns the decision."""
-    result = {"env_steps": env_steps, "objective": objective}
+    result = {"env_steps": env_steps, "area": area}
     if env_steps >= FULL:  # the trial says itself that it is done
         asha.on_trial_complete(None, tried, result)
         return STOP
@@ -56,13 +56,13 @@ def test_the_asha_of_a_sweep(tmp_path):
     asha = SCHEDULERS["asha"](small_spec(tmp_path))
     assert isinstance(asha, SearchPhaseASHA)
     assert asha.rungs == {RUNG: {}, 3 * RUNG: {}}
-    assert asha.metric == "objective"
+    assert asha.metric == "area"
 
 
 def test_without_a_scheduler_everybody_goes_on(tmp_path):
     fifo = SCHEDULERS["none"](small_spec(tmp_path, scheduler="none"))
     assert isinstance(fifo, FIFOScheduler)
-    assert fifo.on_trial_result(None, trial("trial-001"), {"objective": 0.0}) == GO
+    assert fifo.on_trial_result(None, trial("trial-001"), {"area": 0.0}) == GO
 
 
 def test_decisions_at_a_rung_by_hand():
@@ -118,9 +118,9 @@ def test_other_phases_run_to_the_end_and_leave_no_mark(phase):
     (other,) = add(asha, f"{phase}-baseline-0", phase=phase)
     assert not is_searched(other)
     for segment in range(1, 9):
-        result = {"env_steps": segment * SEGMENT, "objective": 0.0}
+        result = {"env_steps": segment * SEGMENT, "area": 0.0}
         assert asha.on_trial_result(None, other, result) == GO
-    asha.on_trial_complete(None, other, {"env_steps": FULL, "objective": 0.0})
+    asha.on_trial_complete(None, other, {"env_steps": FULL, "area": 0.0})
     asha.on_trial_error(None, other)
     asha.on_trial_remove(None, other)
     assert asha.rungs == {RUNG: {"trial-000": 900.0}, 3 * RUNG: {}}
@@ -129,7 +129,7 @@ def test_other_phases_run_to_the_end_and_leave_no_mark(phase):
 def test_a_trial_that_ends_counts_at_its_rung():
     asha = scheduler()
     (diverged,) = add(asha, "trial-000")
-    asha.on_trial_complete(None, diverged, {"env_steps": RUNG, "objective": 0.0})
+    asha.on_trial_complete(None, diverged, {"env_steps": RUNG, "area": 0.0})
     assert asha.rungs[RUNG] == {"trial-000": 0.0}
 
 
@@ -162,11 +162,11 @@ def test_a_replay_is_in_the_rows_order_and_takes_the_search_only():
     asha = scheduler()
     asha.replay(
         [
-            {"trial": "b", "phase": "search", "env_steps": RUNG, "objective": 5.0},
-            {"trial": "b", "phase": "search", "env_steps": 3 * SEGMENT, "objective": 6.0},
-            {"trial": "v", "phase": "validation", "env_steps": RUNG, "objective": 9.0},
-            {"trial": "a", "phase": "search", "env_steps": SEGMENT, "objective": 7.0},
-            {"trial": "b", "phase": "search", "env_steps": 3 * RUNG, "objective": 8.0},
+            {"trial": "b", "phase": "search", "env_steps": RUNG, "area": 5.0},
+            {"trial": "b", "phase": "search", "env_steps": 3 * SEGMENT, "area": 6.0},
+            {"trial": "v", "phase": "validation", "env_steps": RUNG, "area": 9.0},
+            {"trial": "a", "phase": "search", "env_steps": SEGMENT, "area": 7.0},
+            {"trial": "b", "phase": "search", "env_steps": 3 * RUNG, "area": 8.0},
         ]
     )
     assert asha.rungs == {RUNG: {"b": 5.0}, 3 * RUNG: {"b": 8.0}}
@@ -190,10 +190,10 @@ class Search:
         job = self.draw.choice([job for job in self.curves if job not in self.ended])
         self.reported[job] += 1
         segment = self.reported[job]
-        objective = self.curves[job][segment - 1]
-        self.rows.append(row(job, segment, objective))
+        area = self.curves[job][segment - 1]
+        self.rows.append(row(job, segment, area))
         decisions = [
-            report(asha, trials[job], segment * SEGMENT, objective)
+            report(asha, trials[job], segment * SEGMENT, area)
             for asha, trials in schedulers_and_trials
         ]
         if decisions[0] == STOP:
@@ -205,12 +205,12 @@ class Search:
         return len(self.ended) < len(self.curves)
 
 
-def row(job, segment, objective):
+def row(job, segment, area):
     return {
         "trial": job,
         "phase": "search",
         "env_steps": segment * SEGMENT,
-        "objective": objective,
+        "area": area,
     }
 
 
