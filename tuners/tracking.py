@@ -138,6 +138,7 @@ class Follower:
         from mlflow import MlflowClient
 
         self._sweep = yaml.safe_load((self.folder / SPEC_FILE).read_text())
+        _make_store(self.uri)
         client = MlflowClient(self.uri)
         task = self._sweep["spec"]["base"]["task"]
         found = client.get_experiment_by_name(task)
@@ -331,6 +332,29 @@ def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def _run_name(trial: Mapping[str, Any]) -> str:
     named = trial["phase"] == "search" and trial["row"] != trial["trial"]
     return f"{trial['trial']} ({trial['row']})" if named else str(trial["trial"])
+
+
+def _make_store(uri: str) -> None:
+    """Makes a local store that is not there yet, whole or not at all.
+
+    MLflow builds its tables in many steps; killed between two, it leaves a store that no MLflow can
+    open again.
+    """
+    from mlflow import MlflowClient
+
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        MlflowClient(f"sqlite:///{beside}")
+        os.link(beside, path)
+    except FileExistsError:
+        pass  # another follower was sooner
+    except OSError:
+        beside.rename(path)  # a file system without hard links
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def start_following(folder: Path, tracking_uri: str) -> "subprocess.Popen[bytes]":

@@ -4,8 +4,10 @@ import json
 import socket
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import mlflow
 import pytest
 import yaml
 from PIL import Image
@@ -445,6 +447,44 @@ def test_a_server_that_fails_at_any_call_ends_up_with_everything_once(
         if server.contents() != undisturbed.contents():
             wrong.append(f"call {number}: {name}, {len(server.runs)} runs")
     assert not wrong
+
+
+def test_a_local_store_whose_making_is_cut_short_is_not_there(sweep, tmp_path, monkeypatch):
+    def killed(uri):
+        Path(uri.removeprefix("sqlite:///")).write_text("half of the tables")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mlflow, "MlflowClient", killed)
+    before = set(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        Follower(sweep.folder, f"sqlite:///{tmp_path}/mlflow.db").sync()
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_store_that_another_follower_made_meanwhile_is_kept(tmp_path, monkeypatch):
+    store = tmp_path / "mlflow.db"
+
+    def slow(uri):
+        Path(uri.removeprefix("sqlite:///")).write_text("mine")
+        store.write_text("the other's")
+
+    monkeypatch.setattr(mlflow, "MlflowClient", slow)
+    tracking._make_store(f"sqlite:///{store}")
+    assert store.read_text() == "the other's"
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_a_store_is_made_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError("no hard links")
+
+    def make(uri):
+        Path(uri.removeprefix("sqlite:///")).write_text("mine")
+
+    monkeypatch.setattr(mlflow, "MlflowClient", make)
+    monkeypatch.setattr(tracking.os, "link", refused)
+    tracking._make_store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
 def test_many_points_are_written_in_calls_of_a_thousand(sweep, monkeypatch):
