@@ -59,6 +59,7 @@ METRICS = (
     "steps_per_second",
 )
 _METRICS_PER_CALL = 1000
+_SQLITE = "sqlite:///"
 _CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 _SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, TRIALS_FILE)
 
@@ -156,10 +157,10 @@ class Follower:
 
     def _artifact_location(self, task: str) -> str | None:
         """Returns a folder beside a local store; a server chooses its own."""
-        if not self.uri.startswith("sqlite:///"):
+        store = _local_store(self.uri)
+        if store is None:
             return None
-        store = Path(self.uri.removeprefix("sqlite:///")).absolute()
-        return (store.parent / "mlartifacts" / task).as_uri()
+        return (store.absolute().parent / "mlartifacts" / task).as_uri()
 
     def _adopt_runs(self, client: Any) -> None:
         """Finds the sweep's runs by their tags: what is not there was never written, or is gone."""
@@ -342,19 +343,30 @@ def _make_store(uri: str) -> None:
     """
     from mlflow import MlflowClient
 
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or path.exists():
+    path = _local_store(uri)
+    if path is None or path.exists():
         return
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        MlflowClient(f"sqlite:///{beside}")
-        os.link(beside, path)
-    except FileExistsError:
-        pass  # another follower was sooner
-    except OSError:
-        beside.rename(path)  # a file system without hard links
+        MlflowClient(f"{_SQLITE}{beside}")
+        _rename_if_free(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _local_store(uri: str) -> Path | None:
+    """Returns the file of a local store, or None for a server."""
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+def _rename_if_free(path: Path, new: Path) -> None:
+    """Gives a file its name unless another process was sooner."""
+    try:
+        os.link(path, new)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        path.rename(new)
 
 
 def start_following(folder: Path, tracking_uri: str) -> "subprocess.Popen[bytes]":
@@ -364,6 +376,8 @@ def start_following(folder: Path, tracking_uri: str) -> "subprocess.Popen[bytes]
     """
     command = [sys.executable, "-m", "tuners.tracking", str(folder.absolute()), tracking_uri]
     log = (folder / "mlflow.log").open("ab")
+    # A process group of its own: Ctrl-C is the driver's to answer.  Not a session of its own: Linux
+    # shares a core evenly between sessions, whatever runs in them.
     with log:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, process_group=0

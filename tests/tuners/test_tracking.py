@@ -449,14 +449,15 @@ def test_a_server_that_fails_at_any_call_ends_up_with_everything_once(
     assert not wrong
 
 
-def test_a_local_store_whose_making_is_cut_short_is_not_there(sweep, tmp_path, monkeypatch):
+@pytest.mark.parametrize("end", [KeyboardInterrupt, OSError])
+def test_a_local_store_whose_making_is_cut_short_is_not_there(sweep, tmp_path, monkeypatch, end):
     def killed(uri):
         Path(uri.removeprefix("sqlite:///")).write_text("half of the tables")
-        raise KeyboardInterrupt
+        raise end
 
     monkeypatch.setattr(mlflow, "MlflowClient", killed)
     before = set(tmp_path.iterdir())
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(end):
         Follower(sweep.folder, f"sqlite:///{tmp_path}/mlflow.db").sync()
     assert set(tmp_path.iterdir()) == before
 
