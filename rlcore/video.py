@@ -310,7 +310,8 @@ def _encode(pictures: Iterator[np.ndarray], path: Path) -> None:
     # The index goes to the front of the file, so that a browser plays before it has it all.
     command += ["-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4", str(path.absolute())]
     with tempfile.TemporaryFile() as log:
-        # A process group of its own: Ctrl-C is ours to answer, not ffmpeg's.
+        # A process group of its own: Ctrl-C is ours to answer, not ffmpeg's.  Not a session: each
+        # has an even share of a core, so ffmpeg would slow down what trains.
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

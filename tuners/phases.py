@@ -183,7 +183,7 @@ class Plan:
         seeds = self.spec.seeds(phase)
         size = self.spec.base.ppo.seeds_per_trial
         for batch, start in enumerate(range(0, len(seeds), size)):
-            name = f"{phase}-{row}-{batch}"
+            name = job_name(phase, row, batch)
             if name in self.jobs:
                 yield self.jobs[name]
             else:
@@ -192,6 +192,11 @@ class Plan:
 
     def _all_ended(self, jobs: Iterable[Job]) -> bool:
         return all(job.name in self.outcomes for job in jobs)
+
+
+def job_name(phase: str, row: str, batch: int) -> str:
+    """Returns the name of the job that trains a batch of the phase's seeds."""
+    return f"{phase}-{row}-{batch}"
 
 
 def job_from_row(row: dict[str, Any], config: dict[str, Any]) -> Job:

@@ -48,7 +48,7 @@ def pin_to_last_core() -> None:
 def use_idle_time() -> None:
     """Lets this process, and those it starts, run only where no trial wants the core.
 
-    A nice value would not do: Linux shares a core evenly between sessions, whatever those in them.
+    The highest nice value would leave it a twentieth of a core that a trial could use.
     """
     with contextlib.suppress(OSError):
         if hasattr(os, "SCHED_IDLE"):

@@ -24,7 +24,7 @@ from tuners.asha import SearchPhaseASHA
 from tuners.console import SweepConsole
 from tuners.layout import COMPARISON_FILE, STATE_FILE, TUNE_FOLDER, newest_checkpoint
 from tuners.media import MediaQueue
-from tuners.phases import BASELINE, TASK_SCORE, Job, Outcome, Plan, job_from_row
+from tuners.phases import BASELINE, TASK_SCORE, Job, Outcome, Plan, job_from_row, job_name
 from tuners.ray_settings import joins_cluster
 from tuners.results import ResultsWriter, read_segments, read_trials
 from tuners.schedulers import SCHEDULERS
@@ -34,7 +34,7 @@ from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, ut
 
 CHECKPOINT_EVERY = 4
 RETRIES = 3
-_MAX_ARTISTS = 8
+_MAX_ARTISTS = 8  # they draw faster than a large cluster ends trials
 
 
 class Interrupted(Exception):
@@ -299,7 +299,7 @@ def best_validated_trial(spec: SweepSpec, plan: Plan) -> str:
 
 def _filmed_trial(row: str) -> str:
     """Returns the job of a finalist, or of the baseline, that has a video."""
-    return f"validation-{row}-0"
+    return job_name("validation", row, 0)
 
 
 def _finish_media(spec: SweepSpec, plan: Plan, media: MediaQueue) -> list[str]:

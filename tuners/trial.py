@@ -83,8 +83,9 @@ class Trial:
         self._recent: deque[np.ndarray] = deque(maxlen=OBJECTIVE_WINDOW)
         self._score_sum = 0.0
         started = time.perf_counter()
-        is_new = (config.task, config.ppo) not in _programs
+        programs = len(_programs)
         self._segment = segment_program(config)
+        is_new = len(_programs) > programs
         self.compile_seconds = time.perf_counter() - started if is_new else 0.0
 
     @property
