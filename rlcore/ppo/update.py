@@ -1,6 +1,7 @@
 """One PPO update: advantages, minibatches, gradient steps."""
 
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,9 @@ from jaxtyping import Array, Float, Key
 from rlcore.ppo import losses, networks
 from rlcore.ppo.config import Hyperparameters, PPOConfig
 from rlcore.types import PyTree
+
+# On a CPU a gradient is computed by passes of so many samples: their activations stay in the cache.
+CPU_PASS = (512, 2048)
 
 
 @struct.dataclass
@@ -67,12 +71,9 @@ def loss_and_metrics(
     log_prob = networks.gaussian_log_prob((samples.action - mean) * jnp.exp(-log_std), log_std)
     log_ratio = log_prob - samples.log_prob
     ratio = jnp.exp(log_ratio)
-    advantage = samples.advantage
-    if config.advantage_normalization == "minibatch":
-        advantage = losses.normalize_advantages(advantage)
 
     clip_range = hyperparameters.clip_range
-    policy = losses.policy_loss(ratio, advantage, clip_range)
+    policy = losses.policy_loss(ratio, samples.advantage, clip_range)
     if config.clip_value:
         value_part = losses.clipped_value_loss(value, samples.value, samples.target, clip_range)
     else:
@@ -110,9 +111,10 @@ def optimize(
     def step(carry: tuple[PyTree, PyTree], index: Array) -> tuple[Any, UpdateMetrics]:
         params, opt_state = carry
         minibatch = jax.tree.map(lambda leaf: _flat(leaf[index]), rows)
-        gradient, metrics = jax.grad(loss_and_metrics, has_aux=True)(
-            params, config, minibatch, hyperparameters
-        )
+        if config.advantage_normalization == "minibatch":
+            advantage = losses.normalize_advantages(minibatch.advantage)
+            minibatch = replace(minibatch, advantage=advantage)
+        gradient, metrics = gradient_and_metrics(params, config, minibatch, hyperparameters)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
         return (params, opt_state), metrics._replace(grad_norm=optax.tree.norm(gradient))
@@ -122,6 +124,33 @@ def optimize(
 
     (params, opt_state), metrics = jax.lax.scan(step, (params, opt_state), indices)
     return params, opt_state, jax.tree.map(jnp.mean, metrics)
+
+
+def gradient_and_metrics(
+    params: PyTree, config: PPOConfig, samples: Samples, hyperparameters: Hyperparameters
+) -> tuple[PyTree, UpdateMetrics]:
+    """Returns the gradient of PPO's loss over ``samples`` [N], and the loss's parts."""
+
+    def one_pass(samples: Samples) -> tuple[PyTree, UpdateMetrics]:
+        gradient = jax.grad(loss_and_metrics, has_aux=True)
+        return cast(
+            tuple[PyTree, UpdateMetrics], gradient(params, config, samples, hyperparameters)
+        )
+
+    passes = _passes(samples.value.size)
+    if passes == 1:
+        return one_pass(samples)
+    parts = jax.tree.map(lambda leaf: leaf.reshape((passes, -1, *leaf.shape[1:])), samples)
+    return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), jax.lax.map(one_pass, parts))
+
+
+def _passes(count: int) -> int:
+    """Returns in how many equal passes the gradient over ``count`` samples is computed."""
+    fewest, most = CPU_PASS
+    if jax.default_backend() != "cpu" or count <= most:
+        return 1
+    divisors = (n for n in range(2, count // fewest + 1) if count % n == 0)
+    return next((n for n in divisors if count // n <= most), 1)
 
 
 def minibatch_rows(
