@@ -111,9 +111,6 @@ def optimize(
     def step(carry: tuple[PyTree, PyTree], index: Array) -> tuple[Any, UpdateMetrics]:
         params, opt_state = carry
         minibatch = jax.tree.map(lambda leaf: _flat(leaf[index]), rows)
-        if config.advantage_normalization == "minibatch":
-            advantage = losses.normalize_advantages(minibatch.advantage)
-            minibatch = replace(minibatch, advantage=advantage)
         gradient, metrics = gradient_and_metrics(params, config, minibatch, hyperparameters)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
@@ -129,7 +126,10 @@ def optimize(
 def gradient_and_metrics(
     params: PyTree, config: PPOConfig, samples: Samples, hyperparameters: Hyperparameters
 ) -> tuple[PyTree, UpdateMetrics]:
-    """Returns the gradient of PPO's loss over ``samples`` [N], and the loss's parts."""
+    """Returns the gradient of PPO's loss over a minibatch [N], and the loss's parts."""
+    if config.advantage_normalization == "minibatch":
+        advantage = losses.normalize_advantages(samples.advantage)
+        samples = replace(samples, advantage=advantage)
 
     def one_pass(samples: Samples) -> tuple[PyTree, UpdateMetrics]:
         gradient = jax.grad(loss_and_metrics, has_aux=True)

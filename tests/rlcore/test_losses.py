@@ -11,10 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rlcore.ppo import losses, networks
+from rlcore.ppo import losses, networks, update
 from rlcore.ppo.config import Hyperparameters, PPOConfig
 from rlcore.ppo.train import _learning_rate
-from rlcore.ppo.update import Samples, loss_and_metrics, make_optimizer, minibatch_rows
+from rlcore.ppo.update import (
+    Samples,
+    gradient_and_metrics,
+    loss_and_metrics,
+    make_optimizer,
+    minibatch_rows,
+)
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -141,8 +147,8 @@ def on_policy_samples(params, config=CONFIG):
     return Samples(observation, mean + std * noise, log_prob, value, advantage, value + 2.0)
 
 
-def random_params(config=CONFIG):
-    generator = np.random.default_rng(1)
+def random_params(config=CONFIG, seed=1):
+    generator = np.random.default_rng(seed)
 
     def random(network):
         shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 5)))
@@ -171,8 +177,51 @@ def test_advantages_may_be_normalised_by_the_minibatch():
     with jax.numpy_rank_promotion("allow"):
         params = random_params()
         numbers = Hyperparameters().as_arrays()
-        _, metrics = loss_and_metrics(params, config, on_policy_samples(params), numbers)
+        _, metrics = gradient_and_metrics(params, config, on_policy_samples(params), numbers)
     np.testing.assert_allclose(metrics.policy_loss, 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("normalization", ["minibatch", "none"])
+def test_a_gradient_computed_in_passes_is_the_gradient(monkeypatch, x64, normalization):
+    config = PPOConfig(**vars(CONFIG) | {"advantage_normalization": normalization})
+    numbers = Hyperparameters(entropy_coef=0.1).as_arrays()
+    with jax.numpy_rank_promotion("allow"):
+        params = random_params()
+        samples = on_policy_samples(random_params(seed=2))  # of an older policy: ratios differ
+        whole = gradient_and_metrics(params, config, samples, numbers)
+        monkeypatch.setattr(update, "CPU_PASS", (2, 5))
+        in_passes = gradient_and_metrics(params, config, samples, numbers)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), whole, in_passes)
+
+
+@pytest.mark.parametrize(
+    ("count", "passes"), [(1024, 1), (2048, 1), (2050, 2), (32768, 16), (4099, 1), (3000, 2)]
+)
+def test_passes_are_equal_and_fit_the_cache(count, passes):
+    assert update._passes(count) == passes
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (2, 7, 3)])
+def test_the_columns_of_a_network_are_its_samples(x64, shape):
+    """Output and gradient are those of dense layers written out, whatever the axes before."""
+    config = PPOConfig(hidden_sizes=(8, 6))
+    x = jax.random.normal(jax.random.key(3), shape)
+    network = networks.actor(config, 2)
+    params = network.init(jax.random.key(0), x)
+
+    def written_out(params, x):
+        for name in ("Dense_0", "Dense_1"):
+            x = jnp.tanh(x @ params["params"][name]["kernel"] + params["params"][name]["bias"])
+        return x @ params["params"]["Dense_2"]["kernel"] + params["params"]["Dense_2"]["bias"]
+
+    with jax.numpy_rank_promotion("allow"):
+        for f in (network.apply, written_out):
+            assert f(params, x).shape == (*shape[:-1], 2)
+        results = [
+            jax.value_and_grad(lambda p, x, f=f: jnp.sum(jnp.sin(100 * f(p, x))), (0, 1))(params, x)
+            for f in (network.apply, written_out)
+        ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), *results)
 
 
 def one_step(config, hyperparameters, gradient, params):

@@ -84,7 +84,7 @@ def test_actions_are_those_of_the_network_in_jax(activation):
     policy = random_policy(activation=activation, action_limit=2.0)
     config = PPOConfig(hidden_sizes=(8, 8), activation=activation)
     params = {
-        f"Dense_{i}": {"kernel": kernel, "bias": bias}
+        f"Dense_{i}": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
         for i, (kernel, bias) in enumerate(zip(policy.kernels, policy.biases, strict=True))
     }
     observations = np.random.default_rng(1).normal(size=(500, 5)).astype(np.float32)
