@@ -1,5 +1,6 @@
 """One PPO update: advantages, minibatches, gradient steps."""
 
+import math
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, UInt
 
 from rlcore.ppo import losses, networks
 from rlcore.ppo.config import Hyperparameters, PPOConfig
@@ -167,6 +168,23 @@ def minibatch_rows(
     else:
         rows = jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), samples)
         count = config.steps_per_update
-    keys = jax.random.split(key, config.epochs)
-    order = jax.vmap(lambda epoch_key: jax.random.permutation(epoch_key, count))(keys)
+    order = random_orders(key, config.epochs, count)
     return rows, order.reshape(config.epochs * config.num_minibatches, -1)
+
+
+def random_orders(key: Key[Array, ""], n: int, count: int) -> UInt[Array, "n count"]:
+    """Returns ``n`` random orders of ``count`` rows; the key is consumed.
+
+    Each row's place is sorted by random bits above it in the same word: XLA's CPU backend sorts
+    plain words five times as fast as pairs of bits and place.  Sorting again by fresh bits breaks
+    ties; there are enough rounds to expect less than one in an order.
+    """
+    place_bits = max(1, (count - 1).bit_length())
+    rounds = math.ceil(2 * place_bits / (32 - place_bits))
+    place = jnp.broadcast_to(jnp.arange(count, dtype=jnp.uint32), (n, count))
+    order = place
+    for round_key in jax.random.split(key, rounds):
+        words = jax.random.bits(round_key, (n, count)) >> place_bits << place_bits | place
+        places = jnp.sort(words) & (2**place_bits - 1)
+        order = jnp.take_along_axis(order, places, axis=1)
+    return order

@@ -20,6 +20,7 @@ from rlcore.ppo.update import (
     loss_and_metrics,
     make_optimizer,
     minibatch_rows,
+    random_orders,
 )
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
@@ -250,6 +251,23 @@ def test_the_gradient_is_clipped_as_a_whole():
     clipped = jax.tree.map(lambda update: -update * 1e6 / 0.1, updates)
     np.testing.assert_allclose(optax.tree.norm(clipped), 0.5, rtol=1e-5)
     np.testing.assert_allclose(clipped["a"] / clipped["b"], 0.75, rtol=1e-5)
+
+
+def test_every_order_is_as_likely_as_any_other():
+    """24,000 orders of four rows: the chi-squared statistic of the 24 orders, 23 degrees."""
+    orders = np.asarray(random_orders(jax.random.key(0), 24_000, 4))
+    _, counts = np.unique(orders, axis=0, return_counts=True)
+    assert len(counts) == 24
+    assert np.sum((counts - 1000) ** 2 / 1000) < 49.7  # exceeded once in a thousand
+
+
+@pytest.mark.parametrize("count", [1, 2, 128, 5000])
+def test_orders_are_whole_and_forget_where_a_row_began(count):
+    orders = np.asarray(random_orders(jax.random.key(1), 3, count))
+    np.testing.assert_array_equal(np.sort(orders), np.arange(count)[None].repeat(3, 0))
+    if count > 100:
+        correlation = [np.corrcoef(order, np.arange(count))[0, 1] for order in orders]
+        assert np.max(np.abs(correlation)) < 4 / math.sqrt(count)
 
 
 @pytest.mark.parametrize("shuffle", ["envs", "samples"])
