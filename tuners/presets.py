@@ -54,7 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "ppo": _LAPTOP_PPO,
         "budget": 16 * _LAPTOP_PPO.steps_per_segment,
         "grace_period": 4 * _LAPTOP_PPO.steps_per_segment,
-        "num_trials": 32,
+        "num_trials": 44,
         "num_finalists": 4,
         "validation_seeds": 6,
     },
