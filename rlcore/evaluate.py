@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Num
 
 from rlcore.types import PyTree
 
@@ -37,8 +37,9 @@ class Score:
 class Episodes:
     """Some evaluation episodes step by step, for drawing.
 
-    States hold their columns (x, x_dot, theta, theta_dot); score rates are 0 after a termination;
-    lengths count simulation steps up to and including the one that terminated.
+    States hold their columns (x, x_dot, theta, theta_dot); actions are in units of the full force,
+    not clipped; score rates are 0 after a termination; lengths count simulation steps up to and
+    including the one that terminated.
     """
 
     states: Float[Array, "T1 N 4"]
@@ -49,35 +50,45 @@ class Episodes:
 
 def evaluate(
     task: Any,
-    policy: Callable[[Float[Array, "N O"]], Float[Array, "N A"]],
+    policy: Callable[[Float[Array, "N O"]], Num[Array, "N D"]],
     key: Key[Array, ""],
     episodes: int,
+    action_repeat: int = 1,
 ) -> tuple[Score, Episodes]:
     """Returns the score of a deterministic policy, and three episodes to look at.
 
-    The score comes from ``episodes`` hanging starts.  Shown are the first of them and two starts
-    from any angle, which do not count.  The key is consumed.
+    The score comes from ``episodes`` evaluation starts.  Shown are the first of them and two
+    training starts, which do not count.  Each action is held for ``action_repeat`` simulation
+    steps, which must divide the horizon.  The key is consumed.
     """
-    hanging_key, shown_key = jax.random.split(key)
+    scored_key, shown_key = jax.random.split(key)
     start = jax.tree.map(
         lambda *leaves: jnp.concatenate(leaves),
-        task.reset_hanging(hanging_key, episodes),
+        task.reset_evaluation(scored_key, episodes),
         task.reset(shown_key, SHOWN_EPISODES - 1),
     )
     shown = jnp.array([0, *range(episodes, episodes + SHOWN_EPISODES - 1)])
 
-    def step(carry: tuple[PyTree, Array], _: None) -> tuple[Any, Any]:
+    def simulate(carry: tuple[PyTree, Array], action: Array) -> tuple[Any, Any]:
         state, alive = carry
-        action = policy(task.observe(state))
         next_state = task.step(state, action)
         rate = task.score_rate(next_state, action) * alive
         still = alive * (1.0 - task.terminated(next_state).astype(alive.dtype))
         frozen = jax.tree.map(lambda new, old: jnp.where(alive > 0, new, old), next_state, state)
-        return (frozen, still), (frozen, rate, alive, action[shown, 0])
+        return (frozen, still), (frozen, rate, alive, task.force(action)[shown])
+
+    def decision(carry: tuple[PyTree, Array], nothing: None) -> tuple[Any, Any]:
+        action = policy(task.observe(carry[0]))
+        steps = []
+        for _ in range(action_repeat):
+            carry, recorded = simulate(carry, action)
+            steps.append(recorded)
+        return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps)
 
     alive = jnp.ones(episodes + SHOWN_EPISODES - 1)
-    _, (states, rates, alive_t, actions) = jax.lax.scan(
-        step, (start, alive), None, length=task.horizon
+    _, history = jax.lax.scan(decision, (start, alive), None, length=task.horizon // action_repeat)
+    states, rates, alive_t, actions = jax.tree.map(
+        lambda leaf: leaf.reshape(-1, leaf.shape[-1]), history
     )
     record = Episodes(
         states=jnp.concatenate([start.to_array()[None, shown], states.to_array()[:, shown]]),

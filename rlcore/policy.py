@@ -1,7 +1,7 @@
 """A trained policy as plain arrays.  Needs NumPy alone, so an export carries this very file.
 
 policy = Policy.load("policy.safetensors")
-action = policy(observation)          # [..., O] -> [..., A]
+action = policy(observation)          # [..., O] -> [..., A], or an index [..., 1] of a choice
 """
 
 import itertools
@@ -33,6 +33,7 @@ class Policy:
         activation: ``tanh``, ``relu`` or ``swish``.
         task: name of the task it was trained on.
         action_limit: actions are clipped to [-action_limit, action_limit].
+        discrete: whether the last layer rates choices; the action is then the best one's index.
     """
 
     kernels: tuple[np.ndarray, ...]
@@ -40,9 +41,10 @@ class Policy:
     activation: str
     task: str
     action_limit: float = 1.0
+    discrete: bool = False
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
-        """Returns the actions [..., A] for observations [..., O].
+        """Returns the actions [..., A] for observations [..., O]; of choices, indices [..., 1].
 
         Raises:
             ValueError: the observations have another width than the policy was trained on.
@@ -55,9 +57,10 @@ class Policy:
             )
         for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
             x = _ACTIVATIONS[self.activation](x @ kernel + bias)
-        return np.clip(
-            x @ self.kernels[-1] + self.biases[-1], -self.action_limit, self.action_limit
-        )
+        output = x @ self.kernels[-1] + self.biases[-1]
+        if self.discrete:
+            return np.argmax(output, axis=-1, keepdims=True)
+        return np.clip(output, -self.action_limit, self.action_limit)
 
     def save(self, path: str | Path) -> None:
         """Writes the policy as a safetensors file, beside first and then renamed."""
@@ -69,6 +72,7 @@ class Policy:
             "activation": self.activation,
             "task": self.task,
             "action_limit": str(self.action_limit),
+            "discrete": str(self.discrete),
         }
         beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
         try:
@@ -97,6 +101,7 @@ class Policy:
                 activation=metadata["activation"],
                 task=metadata["task"],
                 action_limit=float(metadata["action_limit"]),
+                discrete={"True": True, "False": False}[metadata["discrete"]],
             )
             policy._check(len(arrays))
             return policy

@@ -8,21 +8,22 @@ import zlib
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Key, Num
 
 PyTree = Any
 
 
 class Transition(NamedTuple):
-    """One environment step of every environment, as recorded by a rollout.
+    """One decision in every environment, as recorded by a rollout.
 
-    ``next_state`` is the state that the step led to, before any reset: the value of a time
-    limit's last observation and the reward are computed from it.
+    ``output`` is what the actor said, ``action`` what was drawn from it.  ``next_state`` is the
+    state that the decision led to, before any reset: the value of a time limit's last observation
+    and the reward are computed from it.
     """
 
     state: PyTree
-    action: Float[Array, "*batch A"]
-    noise: Float[Array, "*batch A"]
+    output: Float[Array, "*batch A"]
+    action: Num[Array, "*batch D"]
     next_state: PyTree
     terminated: Bool[Array, "*batch"]
     truncated: Bool[Array, "*batch"]

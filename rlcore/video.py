@@ -5,6 +5,7 @@ imageio-ffmpeg, never JAX. Lengths are in metres, angles in radians with 0 uprig
 the right, pictures in pixels with y pointing down.
 """
 
+import json
 import math
 import os
 import subprocess
@@ -31,7 +32,7 @@ LEFT_THE_RAIL = "left the rail"
 ENDED_EARLY = "ended early"
 
 _FORMAT = "shapesweep recording"
-_SCHEMA = "1"
+_SCHEMA = "2"
 _ARRAYS = ("states", "actions", "score_rates", "lengths")
 _SCALARS = ("dt", "rail", "pole_length")
 
@@ -55,8 +56,8 @@ _DIMMED = 0.5
 class Recording:
     """Three deterministic evaluation episodes over a task's full horizon of T simulation steps.
 
-    Episode 0 starts hanging, episodes 1 and 2 at any angle. An array may be of any floating type
-    (`lengths`: any integer type); float32 is what the evaluation produces.
+    Episode 0 counts for the score, episodes 1 and 2 start as in training. An array may be of any
+    floating type (`lengths`: any integer type); float32 is what the evaluation produces.
 
     Attributes:
         states: (T + 1, 3, 4), columns x (m), x_dot (m/s), theta (rad, 0 upright), theta_dot
@@ -68,6 +69,7 @@ class Recording:
         dt: duration of a simulation step, s.
         rail: half width of the rail, m.
         pole_length: full length of the pole, m.
+        captions: how each episode began, drawn above it; one line each.
 
     Raises:
         ValueError: an array's type, shape or range, or a scalar, is not as above.
@@ -80,6 +82,7 @@ class Recording:
     dt: float
     rail: float
     pole_length: float
+    captions: tuple[str, str, str] = CAPTIONS
 
     def __post_init__(self) -> None:
         """Checks types, then shapes, then values."""
@@ -113,9 +116,9 @@ def save_recording(path: str | os.PathLike[str], recording: Recording) -> None:
         OSError: the file cannot be written. Nothing is left behind, an earlier file is intact.
     """
     arrays = {name: np.ascontiguousarray(getattr(recording, name)) for name in _ARRAYS}
-    scalars = {name: float(getattr(recording, name)) for name in _SCALARS}
-    metadata = {"format": _FORMAT, "schema": _SCHEMA, "crc32": _checksum(arrays, scalars)}
-    metadata |= {name: repr(value) for name, value in scalars.items()}
+    scalars = {name: repr(float(getattr(recording, name))) for name in _SCALARS}
+    texts = scalars | {"captions": json.dumps(recording.captions)}
+    metadata = {"format": _FORMAT, "schema": _SCHEMA, "crc32": _checksum(arrays, texts)} | texts
     with replacing(path) as temporary:
         temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
 
@@ -142,11 +145,11 @@ def load_recording(path: str | os.PathLike[str]) -> Recording:
         found = f"has recording schema {metadata.get('schema')!r}, not the {_SCHEMA!r} read here"
         raise _unreadable(path, found)
     try:
-        scalars = {name: float(metadata[name]) for name in _SCALARS}
-        if metadata["crc32"] != _checksum(arrays, scalars):
+        texts = {name: metadata[name] for name in (*_SCALARS, "captions")}
+        if metadata["crc32"] != _checksum(arrays, texts):
             raise ValueError("its checksum does not match")
-        fields: dict[str, Any] = {**arrays, **scalars}
-        return Recording(**fields)
+        fields: dict[str, Any] = {**arrays, **{name: float(texts[name]) for name in _SCALARS}}
+        return Recording(**fields, captions=tuple(json.loads(texts["captions"])))
     except (ValueError, TypeError, KeyError) as error:
         raise _unreadable(path, f"is damaged ({error})") from error
 
@@ -282,10 +285,10 @@ def _read_safetensors(
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
-def _checksum(arrays: Mapping[str, np.ndarray], scalars: Mapping[str, float]) -> str:
+def _checksum(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> str:
     names = sorted(arrays)
     kinds = [(name, arrays[name].dtype.str, arrays[name].shape) for name in names]
-    crc = zlib.crc32(repr((kinds, sorted(scalars.items()))).encode())
+    crc = zlib.crc32(repr((kinds, sorted(texts.items()))).encode())
     for name in names:
         crc = zlib.crc32(arrays[name].tobytes(), crc)
     return f"{crc:08x}"
@@ -433,7 +436,7 @@ def _moment(recording: Recording, scores: np.ndarray, episode: int, step: int) -
         x=x,
         theta=theta,
         force=max(-1.0, min(1.0, action)),
-        caption=CAPTIONS[episode],
+        caption=recording.captions[episode],
         ending=ending,
         rail=recording.rail,
         pole_length=recording.pole_length,

@@ -14,7 +14,7 @@ import yaml
 
 from rlcore.ppo.config import HYPERPARAMETERS, STATIC, PPOConfig
 from rlcore.rewards import COMBINATIONS, SHAPES, TERMS
-from rlcore.rewards.compose import reward_names
+from rlcore.rewards.compose import MULTIPLIED, reward_names
 from rlcore.tasks import TASKS
 from tuners.space import BadInput, Choice, Route, Space, is_number
 
@@ -76,6 +76,12 @@ class TrialConfig:
                 f"budget is {self.budget} env_steps, but one segment has"
                 f" {self.ppo.steps_per_segment} (num_envs {self.ppo.num_envs} x rollout_length"
                 f" {self.ppo.rollout_length} x updates_per_segment {self.ppo.updates_per_segment})"
+            )
+        horizon = TASKS[self.task].horizon
+        if horizon % self.ppo.action_repeat:
+            raise BadInput(
+                f"action_repeat is {self.ppo.action_repeat}, but must divide the"
+                f" {horizon} simulation steps of an episode of {self.task}"
             )
 
     @property
@@ -217,7 +223,7 @@ def check_value(task: str, name: str, value: Any) -> None:
         if value not in COMBINATIONS:
             raise BadInput(f"{name} is {value!r}; allowed: {', '.join(COMBINATIONS)}")
         return
-    if where == "reward" and name.endswith(".on"):
+    if where == "reward" and (name.endswith(".on") or name == "reward.clip"):
         if not isinstance(value, bool):
             raise BadInput(f"{name} is {value!r}; allowed: true, false")
         return
@@ -271,7 +277,8 @@ def static_configs(base: TrialConfig, space: Space) -> Iterator[TrialConfig]:
 def _check_product_weights(base: TrialConfig, space: Space) -> None:
     """In a product a weight above 1 turns a factor negative: a trap nobody wants to search."""
     combine = space.get("reward.combine", Choice((base.reward.get("combine", "sum"),)))
-    if "product" not in combine.extremes():
+    multiplied = [name for name in combine.extremes() if name in MULTIPLIED]
+    if not multiplied:
         return
     for term, entry in TERMS[base.task].items():
         if entry.unit is None:
@@ -281,7 +288,7 @@ def _check_product_weights(base: TrialConfig, space: Space) -> None:
         if not all(0.0 <= value <= 1.0 for value in domain.extremes()):
             raise BadInput(
                 f"reward.{term}.weight reaches {max(domain.extremes(), key=abs):g}, but must stay"
-                " within [0, 1] where reward.combine may be product"
+                f" within [0, 1] where reward.combine may be {multiplied[0]}"
             )
 
 

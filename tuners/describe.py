@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.ppo.config import Hyperparameters
 from rlcore.rewards import TERMS, make_reward_params, shaped_reward
+from rlcore.rewards.compose import MULTIPLIED
 from rlcore.tasks import TASKS
 from rlcore.tasks.dynamics import CartPoleState
 from rlcore.video import load_recording
@@ -23,6 +25,9 @@ def describe_change(before: TrialConfig, after: TrialConfig) -> list[str]:
     combine = [config.reward.get("combine", "sum") for config in (before, after)]
     if combine[0] != combine[1]:
         lines.append(f"terms are combined by {combine[1]}, not by {combine[0]}")
+    clips = [bool(config.reward.get("clip", False)) for config in (before, after)]
+    if clips[0] != clips[1] and combine[1] == "product":
+        lines.append("factors are clipped to [0, 1]" if clips[1] else "factors are not clipped")
     old, new = active_terms(before), active_terms(after)
     for name in [name for name in new if name not in old]:
         lines.append(f"new: {name} ({_settings(new[name])})")
@@ -35,17 +40,22 @@ def describe_change(before: TrialConfig, after: TrialConfig) -> list[str]:
 
 def active_terms(config: TrialConfig) -> dict[str, dict[str, float]]:
     """Returns weight and inner parameters of each term that has any effect."""
-    is_product = config.reward.get("combine", "sum") == "product"
+    is_multiplied = config.reward.get("combine", "sum") in MULTIPLIED
     active = {}
     for name, term in TERMS[config.task].items():
-        weight = config.reward.get(f"{name}.weight", 0.0)
-        counts = term.unit is not None or not is_product
-        if weight and counts and config.reward.get(f"{name}.on", True):
-            inner = {
-                key: float(config.reward.get(f"{name}.{key}", default))
-                for key, default in term.parameters.items()
+        weight = float(config.reward.get(f"{name}.weight", 0.0))
+        potential = float(config.reward.get(f"{name}.potential", 0.0))
+        counts = term.unit is not None or not is_multiplied
+        has_weight = weight and counts and config.reward.get(f"{name}.on", True)
+        if has_weight or potential:
+            active[name] = {
+                **({"weight": weight} if has_weight else {}),
+                **({"potential": potential} if potential else {}),
+                **{
+                    key: float(config.reward.get(f"{name}.{key}", default))
+                    for key, default in term.parameters.items()
+                },
             }
-            active[name] = {"weight": float(weight), **inner}
     return active
 
 
@@ -73,11 +83,22 @@ def _rewards(config: TrialConfig, recordings: list[Any]) -> np.ndarray:
         lambda value: jnp.asarray(value, dtype=float), TASKS[config.task](**config.constants)
     )
     params = make_reward_params(TERMS[config.task], config.reward)
+    gamma = config.hyperparameters.get("gamma", Hyperparameters.gamma)
 
     @jax.jit
     def reward_of(states: Any, actions: Any) -> Any:
         before, after = (CartPoleState.from_array(s) for s in (states[:-1], states[1:]))
-        return shaped_reward(TERMS[config.task], params, task, before, actions[..., None], after)[0]
+        reward, _ = shaped_reward(
+            TERMS[config.task],
+            params,
+            task,
+            before,
+            actions[..., None],
+            after,
+            task.terminated(after),
+            gamma=gamma,
+        )
+        return reward
 
     return np.concatenate(
         [np.asarray(reward_of(r.states, r.actions))[_lived(r)] for r in recordings]

@@ -3,6 +3,7 @@
 A new exporter is a function and a line in ``EXPORTERS``.
 """
 
+import inspect
 import json
 import os
 import shutil
@@ -97,12 +98,13 @@ def policy_from_checkpoint(
 ) -> Policy:
     """Returns the deterministic policy of one seed in a checkpoint's arrays."""
     layers = range(len(config.ppo.hidden_sizes) + 1)
-    prefix = "params/actor/mean/params"
+    prefix = "params/actor/network/params"
     return Policy(
         kernels=tuple(arrays[f"{prefix}/Dense_{i}/kernel"][seed_index] for i in layers),
         biases=tuple(arrays[f"{prefix}/Dense_{i}/bias"][seed_index] for i in layers),
         activation=config.ppo.activation,
         task=config.task,
+        discrete=TASKS[config.task].discrete,
     )
 
 
@@ -162,6 +164,7 @@ def _write_video(best: Best, path: Path) -> None:
 
 def _write_readme(best: Best, path: Path) -> None:
     score = best.comparison["table"][best.comparison["winner"]]["final_score"]
+    task = TASKS[best.config.task]
     path.write_text(
         _README.format(
             sweep=best.comparison["sweep"],
@@ -172,7 +175,12 @@ def _write_readme(best: Best, path: Path) -> None:
             low=score["low"],
             high=score["high"],
             seeds=best.comparison["test_seeds"],
-            observation=TASKS[best.config.task].observation_size,
+            observation=task.observation_size,
+            action="an index" if task.discrete else "in [-1, 1]",
+            about=inspect.cleandoc(task.__doc__ or ""),
+            held=f"{best.config.ppo.action_repeat * task.dt:g}",
+            start=task.start_names[0],
+            others=task.start_names[1],
         )
     )
 
@@ -189,11 +197,11 @@ It runs with NumPy alone, in this folder:
     from policy import Policy
 
     policy = Policy.load("policy.safetensors")
-    action = policy(np.zeros({observation}))   # [..., {observation}] -> [..., 1], in [-1, 1]
+    action = policy(np.zeros({observation}))   # [..., {observation}] -> [..., 1], {action}
 
-For `swingup` the observation is `[x/2.4, x_dot/2, cos theta, sin theta, theta_dot/3]` with
-theta = 0 upright, in m, m/s and rad/s; the force on the cart is 20 N times the action, held for
-0.02 s.
+It acts every {held} s on `{task}` (x is the cart's place, theta the pole's angle with 0 upright):
+
+{about}
 
 | file | what it is |
 |---|---|
@@ -201,7 +209,7 @@ theta = 0 upright, in m, m/s and rad/s; the force on the cart is 20 N times the 
 | `policy.safetensors` | the weights |
 | `policy.py` | runs them |
 | `test.json` | the test against the baseline |
-| `video.mp4` | one hanging start and two from any angle |
+| `video.mp4` | three episodes: {start}, {others}, {others} |
 """
 
 EXPORTERS: dict[str, Callable[[Best, Path], None]] = {
@@ -249,10 +257,10 @@ def register(best: Best, out: Path, tracking_uri: str) -> str:
     state = json.loads((best.folder / TRACKING_FILE).read_text())
     run_id = state["runs"][SUMMARY]
     size = TASKS[best.config.task].observation_size
-    single = np.dtype(np.float32)
+    single, index = np.dtype(np.float32), np.dtype(np.int64)
     signature = ModelSignature(
         inputs=Schema([TensorSpec(single, (-1, size))]),
-        outputs=Schema([TensorSpec(single, (-1, best.policy.kernels[-1].shape[1]))]),
+        outputs=Schema([TensorSpec(index if best.policy.discrete else single, (-1, 1))]),
     )
     with tempfile.TemporaryDirectory() as scratch:
         code = Path(scratch) / "policy_model.py"

@@ -1,5 +1,6 @@
 """Named sizes of a sweep.  Each is a change of the defaults in ``tuners/spec.py``."""
 
+from dataclasses import replace
 from typing import Any
 
 from rlcore.ppo.config import PPOConfig
@@ -54,7 +55,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "ppo": _LAPTOP_PPO,
         "budget": 16 * _LAPTOP_PPO.steps_per_segment,
         "grace_period": 4 * _LAPTOP_PPO.steps_per_segment,
-        "num_trials": 44,
+        "num_trials": 32,
         "num_finalists": 4,
         "validation_seeds": 6,
     },
@@ -88,3 +89,48 @@ PRESETS: dict[str, dict[str, Any]] = {
         "test_seeds": 16,
     },
 }
+
+# What a task changes in every preset's static config.
+_TASK_PPO: dict[str, dict[str, Any]] = {
+    "dmc_swingup": {"action_repeat": 4},  # as published results have it
+}
+# What a task changes in one preset: the second notebook's settings (DESIGN section 5).
+_TASK_PRESETS: dict[tuple[str, str], dict[str, Any]] = {
+    ("balance", "notebook"): {
+        "ppo": PPOConfig(
+            num_envs=4,
+            rollout_length=128,
+            num_minibatches=4,
+            epochs=4,
+            hidden_sizes=(64, 64),
+            optimizer="adamw",
+            shuffle="samples",
+            advantage_normalization="minibatch",
+            normalize_reward=False,
+            updates_per_segment=61,
+            seeds_per_trial=3,
+        ),
+        "hyperparameters": {
+            "learning_rate": 2.5e-4,
+            "learning_rate_end": 2.34e-4,
+            "weight_decay": 0.01,
+            "entropy_coef": 0.01,
+        },
+        "budget": 16 * 61 * 512,
+        "grace_period": 4 * 61 * 512,
+        "num_trials": 8,
+        "validation_seeds": 6,
+        "test_seeds": 9,
+    },
+}
+
+
+def preset_for(name: str, task: str) -> dict[str, Any]:
+    """Returns what the preset changes in the defaults of a sweep on this task.
+
+    Raises:
+        KeyError: no such preset.
+    """
+    entries = {**PRESETS[name], **_TASK_PRESETS.get((task, name), {})}
+    entries["ppo"] = replace(entries["ppo"], **_TASK_PPO.get(task, {}))
+    return entries

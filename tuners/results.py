@@ -60,6 +60,7 @@ _SEGMENT_FLOATS = {
     "time_to_upright": "s",
     "distance": "m travelled by the cart",
     "shaped_return": "sum of raw rewards over a training episode; comparable in one shape only",
+    "return_score_correlation": "of that sum with the score, over the segment's training episodes",
     "training_episode_length": "decisions",
     "policy_loss": "mean over the segment's gradient steps",
     "value_loss": "the same",

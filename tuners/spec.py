@@ -20,7 +20,7 @@ from rlcore.tasks import TASKS
 from tuners import results
 from tuners.config import TrialConfig, check_space, static_configs
 from tuners.layout import SPEC_FILE
-from tuners.presets import PRESETS
+from tuners.presets import PRESETS, preset_for
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import SEARCHERS
 from tuners.space import BadInput, Domain, parse_stored_space
@@ -183,7 +183,7 @@ def make_spec(
     """
     if preset not in PRESETS:
         raise BadInput(f"preset is '{preset}'; allowed: {', '.join(PRESETS)}")
-    entries = dict(PRESETS[preset])
+    entries = preset_for(preset, task)
     base = TrialConfig(
         task=task,
         reward=reward,

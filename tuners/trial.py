@@ -117,7 +117,7 @@ class Trial:
         }
         row |= {
             "env_steps": self.env_steps,
-            "simulation_steps": self.env_steps,
+            "simulation_steps": self.env_steps * self.config.ppo.action_repeat,
             "time": time.time(),
             "objective": float(np.mean(self._recent)),
             "score": float(np.mean(scores)),
@@ -216,6 +216,7 @@ def recording_of(task: Any, episodes: Episodes) -> Recording:
         dt=task.dt,
         rail=float(task.rail),
         pole_length=POLE_LENGTH,
+        captions=(task.start_names[0], task.start_names[1], task.start_names[1]),
     )
 
 
@@ -229,6 +230,7 @@ def _scalars(metrics: SegmentMetrics) -> dict[str, np.ndarray]:
         "learning_rate": metrics.learning_rate,
         "explained_variance": metrics.explained_variance,
         "shaped_return": metrics.shaped_return,
+        "return_score_correlation": metrics.return_score_correlation,
         "training_episode_length": metrics.training_episode_length,
     }
 

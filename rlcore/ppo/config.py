@@ -29,6 +29,7 @@ class PPOConfig:
         advantage_normalization: over the rollout, each minibatch, or not at all.
         normalize_reward: divide rewards by the running deviation of their discounted sum.
         clip_value: clip the value loss as well as the policy's.
+        action_repeat: simulation steps for which an action is held.
         updates_per_segment: PPO updates in one compiled segment.
         seeds_per_trial: seeds trained side by side.
         evaluation_episodes: episodes behind each score.
@@ -45,6 +46,7 @@ class PPOConfig:
     advantage_normalization: str = "batch"
     normalize_reward: bool = True
     clip_value: bool = False
+    action_repeat: int = 1
     updates_per_segment: int = 4
     seeds_per_trial: int = 2
     evaluation_episodes: int = 16
@@ -96,6 +98,7 @@ _COUNTS = (
     "rollout_length",
     "num_minibatches",
     "epochs",
+    "action_repeat",
     "updates_per_segment",
     "seeds_per_trial",
     "evaluation_episodes",

@@ -1,4 +1,4 @@
-"""Separate actor and critic, and the Gaussian policy."""
+"""Separate actor and critic."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 from rlcore.ppo.config import PPOConfig
 from rlcore.types import PyTree
 
-LOG_STD_RANGE = (-2.0, 0.5)
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
@@ -78,7 +77,7 @@ class MLP(nn.Module):
 
 
 def actor(config: PPOConfig, action_size: int) -> MLP:
-    """Returns the network from observations to the mean of the action."""
+    """Returns the network from observations to the parameters of the action's distribution."""
     return MLP(config.hidden_sizes, action_size, config.activation, head_scale=0.01)
 
 
@@ -87,12 +86,12 @@ def critic(config: PPOConfig) -> MLP:
     return MLP(config.hidden_sizes, 1, config.activation, head_scale=1.0)
 
 
-def action_mean(
+def policy_output(
     config: PPOConfig, params: PyTree, observation: Float[Array, "*batch O"], action_size: int
 ) -> Float[Array, "*batch A"]:
-    """Returns the policy's mean action for each observation."""
-    mean = actor(config, action_size).apply(params["mean"], observation)
-    return cast(Array, mean)
+    """Returns what the actor says of each observation; ``distributions.py`` reads it."""
+    output = actor(config, action_size).apply(params["network"], observation)
+    return cast(Array, output)
 
 
 def value(
@@ -110,20 +109,3 @@ def apply_layers(
     for kernel, bias in zip(kernels[:-1], biases[:-1], strict=True):
         x = _ACTIVATIONS[activation](x @ kernel + bias)
     return x @ kernels[-1] + biases[-1]
-
-
-def clamp_log_std(log_std: Float[Array, " A"]) -> Float[Array, " A"]:
-    """Returns the log standard deviation kept in ``LOG_STD_RANGE``."""
-    return jnp.clip(log_std, *LOG_STD_RANGE)
-
-
-def gaussian_log_prob(
-    noise: Float[Array, "*batch A"], log_std: Float[Array, " A"]
-) -> Float[Array, "*batch"]:
-    """Returns the log density of actions that lie ``noise`` deviations from the mean."""
-    return jnp.sum(-0.5 * jnp.square(noise) - log_std - 0.5 * math.log(2.0 * math.pi), axis=-1)
-
-
-def gaussian_entropy(log_std: Float[Array, " A"]) -> Float[Array, ""]:
-    """Returns the differential entropy of the policy, in nats."""
-    return jnp.sum(log_std + 0.5 * math.log(2.0 * math.pi * math.e))

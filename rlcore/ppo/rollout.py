@@ -1,15 +1,17 @@
 """Stepping the environments with the current policy, and what follows from the rewards."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key, Num
 
 from rlcore.ppo import networks
 from rlcore.ppo.config import PPOConfig
+from rlcore.ppo.distributions import distribution_of
 from rlcore.types import PyTree, StepOutput, Transition
 
 
@@ -17,20 +19,22 @@ from rlcore.types import PyTree, StepOutput, Transition
 class EpisodeState:
     """What continues from one update to the next, per environment.
 
-    ``length`` counts decisions; ``shaped_return`` and ``discounted_return`` are sums so far.
+    ``length`` counts decisions; the returns and ``score`` are sums so far.
     """
 
     env: PyTree
     length: Float[Array, " B"]
     shaped_return: Float[Array, " B"]
     discounted_return: Float[Array, " B"]
+    score: Float[Array, " B"]
 
 
 def begin_episodes(task: Any, config: PPOConfig, key: Key[Array, ""]) -> EpisodeState:
     """Returns fresh episodes, as if begun at staggered times: time limits do not coincide."""
     zeros = jnp.zeros(config.num_envs)
-    length = jnp.floor(jnp.linspace(0.0, task.horizon, config.num_envs, endpoint=False))
-    return EpisodeState(task.reset(key, config.num_envs), length, zeros, zeros)
+    decisions = task.horizon // config.action_repeat
+    length = jnp.floor(jnp.linspace(0.0, decisions, config.num_envs, endpoint=False))
+    return EpisodeState(task.reset(key, config.num_envs), length, zeros, zeros, zeros)
 
 
 def collect(
@@ -41,19 +45,22 @@ def collect(
     Noise and reset states of the whole rollout are drawn in one call each, outside the loop.
     """
     noise_key, reset_key = jax.random.split(key)
+    distribution = distribution_of(task)
     shape = (config.rollout_length, config.num_envs)
-    noise = jax.random.normal(noise_key, (*shape, task.action_size))
+    noise = distribution.noise(noise_key, (*shape, task.action_size))
     fresh = jax.tree.map(
         lambda leaf: leaf.reshape(shape + leaf.shape[1:]),
         task.reset(reset_key, shape[0] * shape[1]),
     )
-    std = jnp.exp(networks.clamp_log_std(actor_params["log_std"]))
 
     def step(carry: tuple[PyTree, Array], inputs: tuple[Array, PyTree]) -> tuple[Any, Transition]:
         (state, length), (noise_t, fresh_t) = carry, inputs
-        mean = networks.action_mean(config, actor_params, task.observe(state), task.action_size)
-        output = _step(task, state, length, mean + std * noise_t, noise_t, fresh_t)
-        return (output.state, output.episode_length), output.transition
+        output_t = networks.policy_output(
+            config, actor_params, task.observe(state), task.action_size
+        )
+        action_t = distribution.sample(actor_params, output_t, noise_t)
+        step_output = _step(task, config.action_repeat, state, length, output_t, action_t, fresh_t)
+        return (step_output.state, step_output.episode_length), step_output.transition
 
     (state, length), transitions = jax.lax.scan(
         step, (episodes.env, episodes.length), (noise, fresh)
@@ -62,16 +69,37 @@ def collect(
 
 
 def _step(
-    task: Any, state: PyTree, length: Array, action: Array, noise: Array, fresh: PyTree
+    task: Any,
+    action_repeat: int,
+    state: PyTree,
+    length: Array,
+    output: Array,
+    action: Array,
+    fresh: PyTree,
 ) -> StepOutput:
     """Advances every environment by one decision and begins anew those that ended."""
-    next_state = task.step(state, action)
-    terminated = task.terminated(next_state)
-    truncated = (length + 1.0 >= task.horizon) & ~terminated
+    next_state, terminated = decide(task, action_repeat, state, action)
+    truncated = (length + 1.0 >= task.horizon // action_repeat) & ~terminated
     ended = terminated | truncated
     continued = jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, next_state)
-    transition = Transition(state, action, noise, next_state, terminated, truncated)
+    transition = Transition(state, output, action, next_state, terminated, truncated)
     return StepOutput(continued, jnp.where(ended, 0.0, length + 1.0), transition)
+
+
+def decide(
+    task: Any, action_repeat: int, state: PyTree, action: Num[Array, "*batch D"]
+) -> tuple[PyTree, Bool[Array, "*batch"]]:
+    """Returns the state after ``action_repeat`` simulation steps, and whether the task ended.
+
+    A state in which it ended stays as it is.
+    """
+    state = task.step(state, action)
+    terminated = task.terminated(state)
+    for _ in range(action_repeat - 1):
+        after = task.step(state, action)
+        state = jax.tree.map(partial(jnp.where, terminated), state, after)
+        terminated = terminated | task.terminated(state)
+    return state, terminated
 
 
 @struct.dataclass
@@ -81,6 +109,7 @@ class EpisodeStatistics:
     length: Float[Array, "T B"]
     shaped_return: Float[Array, "T B"]
     discounted_return: Float[Array, "T B"]
+    score: Float[Array, "T B"]
     ended: Float[Array, "T B"]
 
 
@@ -88,6 +117,7 @@ def follow_returns(
     before: EpisodeState,
     after: EpisodeState,
     reward: Float[Array, "T B"],
+    score_rate: Float[Array, "T B"],
     ended: Float[Array, "T B"],
     gamma: Float[Array, ""] | float,
 ) -> tuple[EpisodeState, EpisodeStatistics]:
@@ -97,13 +127,19 @@ def follow_returns(
     """
     continues = 1.0 - ended
 
-    def step(carry: tuple[Array, ...], inputs: tuple[Array, Array]) -> tuple[Any, Any]:
-        length, total, discounted = carry
-        reward_t, continues_t = inputs
-        sums = (length + 1.0, total + reward_t, gamma * discounted + reward_t)
+    def step(carry: tuple[Array, ...], inputs: tuple[Array, ...]) -> tuple[Any, Any]:
+        length, total, discounted, score = carry
+        reward_t, score_rate_t, continues_t = inputs
+        sums = (
+            length + 1.0,
+            total + reward_t,
+            gamma * discounted + reward_t,
+            score + score_rate_t,
+        )
         return tuple(value * continues_t for value in sums), sums
 
-    first = (before.length, before.shaped_return, before.discounted_return)
-    last, (length, total, discounted) = jax.lax.scan(step, first, (reward, continues))
-    after = replace(after, shaped_return=last[1], discounted_return=last[2])
-    return after, EpisodeStatistics(length, total, discounted, ended)
+    first = (before.length, before.shaped_return, before.discounted_return, before.score)
+    inputs = (reward, score_rate, continues)
+    last, (length, total, discounted, score) = jax.lax.scan(step, first, inputs)
+    after = replace(after, shaped_return=last[1], discounted_return=last[2], score=last[3])
+    return after, EpisodeStatistics(length, total, discounted, score, ended)

@@ -12,8 +12,15 @@ from jaxtyping import Array, Float, Int, Integer, Key
 from rlcore.evaluate import Episodes, Score, evaluate
 from rlcore.ppo import losses, networks
 from rlcore.ppo.config import Hyperparameters, PPOConfig
+from rlcore.ppo.distributions import distribution_of
 from rlcore.ppo.gae import generalized_advantages
-from rlcore.ppo.rollout import EpisodeState, begin_episodes, collect, follow_returns
+from rlcore.ppo.rollout import (
+    EpisodeState,
+    EpisodeStatistics,
+    begin_episodes,
+    collect,
+    follow_returns,
+)
 from rlcore.ppo.update import Samples, UpdateMetrics, make_optimizer, optimize
 from rlcore.rewards import TERMS, RewardParams, shaped_reward
 from rlcore.types import PyTree, named_key
@@ -61,9 +68,9 @@ class TrainState:
 class SegmentMetrics:
     """What one segment reports, one number a seed [S], reduced on the device.
 
-    ``episodes_finished`` training episodes stand behind ``shaped_return`` and
-    ``training_episode_length``; both are NaN where none finished.  ``terms`` holds the
-    unweighted mean, minimum and maximum of each reward term over the segment.
+    ``episodes_finished`` training episodes stand behind ``shaped_return``, its correlation with
+    the episodes' scores and ``training_episode_length``; they are NaN where none finished.
+    ``terms`` holds the unweighted mean, minimum and maximum of each reward term over the segment.
     """
 
     score: Score
@@ -71,6 +78,7 @@ class SegmentMetrics:
     learning_rate: Float[Array, " S"]
     explained_variance: Float[Array, " S"]
     shaped_return: Float[Array, " S"]
+    return_score_correlation: Float[Array, " S"]
     training_episode_length: Float[Array, " S"]
     episodes_finished: Float[Array, " S"]
     terms: dict[str, Float[Array, " S 3"]]
@@ -93,8 +101,8 @@ def _init_one(
     network = networks.actor(config, task.action_size)
     params = {
         "actor": {
-            "mean": network.init(named_key(key, "actor"), observation),
-            "log_std": jnp.full(task.action_size, hyperparameters.init_log_std),
+            "network": network.init(named_key(key, "actor"), observation),
+            **distribution_of(task).extra_params(task.action_size, hyperparameters),
         },
         "critic": networks.critic(config).init(named_key(key, "critic"), observation),
     }
@@ -144,6 +152,7 @@ def _train_one(
         policy_of(config, task, state.params),
         jax.random.clone(state.evaluation_key),  # the same starts after every segment
         config.evaluation_episodes,
+        config.action_repeat,
     )
     finished = jnp.sum(history["episodes_finished"])
     update_metrics = jax.tree.map(jnp.mean, history["update"])
@@ -153,6 +162,7 @@ def _train_one(
         learning_rate=history["learning_rate"][-1],
         explained_variance=jnp.mean(history["explained_variance"]),
         shaped_return=jnp.sum(history["shaped_return"]) / finished,
+        return_score_correlation=_correlation(history["episodes"]),
         training_episode_length=jnp.sum(history["training_episode_length"]) / finished,
         episodes_finished=finished,
         terms={name: _reduce_terms(value) for name, value in history["terms"].items()},
@@ -162,9 +172,10 @@ def _train_one(
 
 
 def policy_of(config: PPOConfig, task: Any, params: PyTree) -> Any:
-    """Returns the deterministic policy: observations to the mean action."""
-    return lambda observation: networks.action_mean(
-        config, params["actor"], observation, task.action_size
+    """Returns the deterministic policy: observations to the most likely action."""
+    distribution = distribution_of(task)
+    return lambda observation: distribution.mode(
+        networks.policy_output(config, params["actor"], observation, task.action_size)
     )
 
 
@@ -187,10 +198,13 @@ def _update(
         transitions.state,
         transitions.action,
         transitions.next_state,
+        transitions.terminated,
+        gamma=hyperparameters.gamma,
     )
+    score_rate = task.score_rate(transitions.next_state, transitions.action)
     ended = (transitions.terminated | transitions.truncated).astype(reward.dtype)
     episodes, statistics = follow_returns(
-        state.episodes, episodes, reward, ended, hyperparameters.gamma
+        state.episodes, episodes, reward, score_rate, ended, hyperparameters.gamma
     )
     return_variance = state.return_variance.include(statistics.discounted_return)
     if config.normalize_reward:
@@ -202,6 +216,7 @@ def _update(
         state.params,
         state.opt_state,
         config,
+        task,
         samples,
         shuffle_key,
         hyperparameters=hyperparameters,
@@ -221,6 +236,7 @@ def _update(
         "learning_rate": learning_rate,
         "explained_variance": losses.explained_variance(samples.value, samples.target),
         "shaped_return": jnp.sum(statistics.shaped_return * ended),
+        "episodes": statistics,
         "training_episode_length": jnp.sum(statistics.length * ended),
         "episodes_finished": jnp.sum(ended),
         "terms": {
@@ -254,8 +270,9 @@ def _samples(
     target = advantage + value
     if config.advantage_normalization == "batch":
         advantage = losses.normalize_advantages(advantage)
-    log_std = networks.clamp_log_std(params["actor"]["log_std"])
-    log_prob = networks.gaussian_log_prob(transitions.noise, log_std)
+    log_prob = distribution_of(task).log_prob(
+        params["actor"], transitions.output, transitions.action
+    )
     return Samples(observation, transitions.action, log_prob, value, advantage, target)
 
 
@@ -269,6 +286,21 @@ def _learning_rate(hyperparameters: Hyperparameters, env_steps: Int[Array, ""]) 
 def _reduce_terms(history: Float[Array, "U 3"]) -> Float[Array, " 3"]:
     mean, low, high = history[:, 0], history[:, 1], history[:, 2]
     return jnp.stack([jnp.mean(mean), jnp.min(low), jnp.max(high)])
+
+
+def _correlation(episodes: EpisodeStatistics) -> Float[Array, ""]:
+    """Returns how finished episodes' shaped returns correlate with their scores.
+
+    NaN where either does not vary.
+    """
+    ended, count = episodes.ended, jnp.sum(episodes.ended)
+    shaped, score = (
+        (value - jnp.sum(value * ended) / count) * ended
+        for value in (episodes.shaped_return, episodes.score)
+    )
+    return jnp.sum(shaped * score) / jnp.sqrt(
+        jnp.sum(jnp.square(shaped)) * jnp.sum(jnp.square(score))
+    )
 
 
 def _is_diverged(*trees: PyTree) -> Float[Array, ""]:

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Key, UInt
+from jaxtyping import Array, Float, Key, Num, UInt
 
 from rlcore.ppo import losses, networks
 from rlcore.ppo.config import Hyperparameters, PPOConfig
+from rlcore.ppo.distributions import distribution_of
 from rlcore.types import PyTree
 
 # On a CPU a gradient is computed by passes of so many samples: their activations stay in the cache.
@@ -23,7 +24,7 @@ class Samples:
     """What the losses read, one row a sample; flattened from [T, B]."""
 
     observation: Float[Array, "*batch O"]
-    action: Float[Array, "*batch A"]
+    action: Num[Array, "*batch D"]
     log_prob: Float[Array, "*batch"]
     value: Float[Array, "*batch"]
     advantage: Float[Array, "*batch"]
@@ -58,19 +59,21 @@ def make_optimizer(
 
 
 def loss_and_metrics(
-    params: PyTree, config: PPOConfig, samples: Samples, hyperparameters: Hyperparameters
+    params: PyTree,
+    config: PPOConfig,
+    task: Any,
+    samples: Samples,
+    hyperparameters: Hyperparameters,
 ) -> tuple[Float[Array, ""], UpdateMetrics]:
     """Returns PPO's loss (Schulman et al. 2017, equation 9, negated) and its parts.
 
     ``grad_norm`` among the parts is left at zero: only the caller knows the gradient.
     """
-    mean = networks.action_mean(
-        config, params["actor"], samples.observation, samples.action.shape[-1]
-    )
+    actor = params["actor"]
+    output = networks.policy_output(config, actor, samples.observation, task.action_size)
     value = networks.value(config, params["critic"], samples.observation)
-    log_std = networks.clamp_log_std(params["actor"]["log_std"])
-    log_prob = networks.gaussian_log_prob((samples.action - mean) * jnp.exp(-log_std), log_std)
-    log_ratio = log_prob - samples.log_prob
+    distribution = distribution_of(task)
+    log_ratio = distribution.log_prob(actor, output, samples.action) - samples.log_prob
     ratio = jnp.exp(log_ratio)
 
     clip_range = hyperparameters.clip_range
@@ -79,7 +82,7 @@ def loss_and_metrics(
         value_part = losses.clipped_value_loss(value, samples.value, samples.target, clip_range)
     else:
         value_part = losses.value_loss(value, samples.target)
-    entropy = networks.gaussian_entropy(log_std)
+    entropy = distribution.entropy(actor, output)
     loss = policy + hyperparameters.value_coef * value_part - hyperparameters.entropy_coef * entropy
     metrics = UpdateMetrics(
         policy_loss=policy,
@@ -96,6 +99,7 @@ def optimize(
     params: PyTree,
     opt_state: PyTree,
     config: PPOConfig,
+    task: Any,
     samples: Samples,
     key: Key[Array, ""],
     *,
@@ -112,7 +116,7 @@ def optimize(
     def step(carry: tuple[PyTree, PyTree], index: Array) -> tuple[Any, UpdateMetrics]:
         params, opt_state = carry
         minibatch = jax.tree.map(lambda leaf: _flat(leaf[index]), rows)
-        gradient, metrics = gradient_and_metrics(params, config, minibatch, hyperparameters)
+        gradient, metrics = gradient_and_metrics(params, config, task, minibatch, hyperparameters)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
         return (params, opt_state), metrics._replace(grad_norm=optax.tree.norm(gradient))
@@ -125,7 +129,11 @@ def optimize(
 
 
 def gradient_and_metrics(
-    params: PyTree, config: PPOConfig, samples: Samples, hyperparameters: Hyperparameters
+    params: PyTree,
+    config: PPOConfig,
+    task: Any,
+    samples: Samples,
+    hyperparameters: Hyperparameters,
 ) -> tuple[PyTree, UpdateMetrics]:
     """Returns the gradient of PPO's loss over a minibatch [N], and the loss's parts."""
     if config.advantage_normalization == "minibatch":
@@ -135,7 +143,7 @@ def gradient_and_metrics(
     def one_pass(samples: Samples) -> tuple[PyTree, UpdateMetrics]:
         gradient = jax.grad(loss_and_metrics, has_aux=True)
         return cast(
-            tuple[PyTree, UpdateMetrics], gradient(params, config, samples, hyperparameters)
+            tuple[PyTree, UpdateMetrics], gradient(params, config, task, samples, hyperparameters)
         )
 
     passes = _passes(samples.value.size)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rlcore.rewards import swingup
+from rlcore.rewards import balance, swingup
 from rlcore.rewards.compose import (
     COMBINATIONS,
     RewardParams,
@@ -23,7 +23,11 @@ __all__ = [
 
 TERMS: dict[str, dict[str, Term]] = {
     "swingup": swingup.TERMS,
+    "balance": balance.TERMS,
+    "dmc_swingup": swingup.TERMS,
 }
 SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "swingup": swingup.SHAPES,
+    "balance": balance.SHAPES,
+    "dmc_swingup": swingup.SHAPES,
 }

@@ -11,9 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
-COMBINATIONS = ("sum", "product")
+COMBINATIONS = ("sum", "mean", "product", "geometric")
+MULTIPLIED = ("product", "geometric")  # over the terms that have a map to [0, 1]
+_TINY = 1e-30  # stands for a factor of 0 under a logarithm
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,23 @@ class Term:
 
     Attributes:
         value: ``(task, state, action, next_state, **parameters) -> [*batch]``, unweighted.
-        unit: maps the value to [0, 1] for products; None keeps the term out of products.
+        unit: maps the value to [0, 1], as products and geometric means take it; None keeps the
+            term out of them.
         parameters: names and defaults of the inner parameters (sharpness, gates, margins).
+        uses_action: whether the value depends on the action; a potential has no such term.
         searchable: whether a search space may name it.
     """
 
     value: Callable[..., Float[Array, "*batch"]]
     unit: Callable[[Array], Array] | None = None
     parameters: Mapping[str, float] = field(default_factory=dict)
+    uses_action: bool = False
     searchable: bool = True
+
+
+def itself(value: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Returns the value: the map to [0, 1] of a term that lies there already."""
+    return value
 
 
 @struct.dataclass
@@ -39,14 +49,18 @@ class RewardParams:
 
     Attributes:
         combine: index into ``COMBINATIONS``.
+        clip: 1 to clip the factors of a product to [0, 1], 0 to take them as they are.
         weights: one number a term.
         switches: 1 for a term in use, 0 for one left out, whatever its weight.
+        potentials: the weight of each term in the potential; none for those that use the action.
         parameters: the terms' inner parameters.
     """
 
     combine: Int[Array, ""]
+    clip: Float[Array, ""]
     weights: dict[str, Float[Array, ""]]
     switches: dict[str, Float[Array, ""]]
+    potentials: dict[str, Float[Array, ""]]
     parameters: dict[str, dict[str, Float[Array, ""]]]
 
 
@@ -55,8 +69,9 @@ def make_reward_params(terms: Mapping[str, Term], values: Mapping[str, Any]) -> 
 
     Args:
         terms: the task's table of terms.
-        values: ``combine``, ``<term>.weight``, ``<term>.on`` and ``<term>.<parameter>``; a
-            weight not named is 0, and an inner parameter not named has its default.
+        values: ``combine``, ``clip``, ``<term>.weight``, ``<term>.on``, ``<term>.potential`` and
+            ``<term>.<parameter>``; a weight or potential not named is 0, and an inner parameter
+            not named has its default.
 
     Raises:
         ValueError: an unknown name or way of combining.
@@ -74,8 +89,14 @@ def make_reward_params(terms: Mapping[str, Term], values: Mapping[str, Any]) -> 
 
     return RewardParams(
         combine=jnp.asarray(COMBINATIONS.index(combine), jnp.int32),
+        clip=number("clip", 0.0),
         weights={name: number(f"{name}.weight", 0.0) for name in terms},
         switches={name: number(f"{name}.on", 1.0) for name in terms},
+        potentials={
+            name: number(f"{name}.potential", 0.0)
+            for name, term in terms.items()
+            if not term.uses_action
+        },
         parameters={
             name: {
                 key: number(f"{name}.{key}", default) for key, default in term.parameters.items()
@@ -87,9 +108,10 @@ def make_reward_params(terms: Mapping[str, Term], values: Mapping[str, Any]) -> 
 
 def reward_names(terms: Mapping[str, Term]) -> list[str]:
     """Returns every name a reward shape over ``terms`` may set."""
-    names = ["combine"]
+    names = ["combine", "clip"]
     for name, term in terms.items():
-        names += [f"{name}.weight", f"{name}.on", *(f"{name}.{key}" for key in term.parameters)]
+        own = ["weight", "on", *([] if term.uses_action else ["potential"]), *term.parameters]
+        names += [f"{name}.{key}" for key in own]
     return names
 
 
@@ -98,22 +120,61 @@ def shaped_reward(
     params: RewardParams,
     task: Any,
     state: Any,
-    action: Float[Array, "*batch A"],
+    action: Num[Array, "*batch D"],
     next_state: Any,
+    terminated: Bool[Array, "*batch"],
+    *,
+    gamma: Float[Array, ""] | float,
 ) -> tuple[Float[Array, "*batch"], dict[str, Float[Array, "*batch"]]]:
     """Returns the reward of one step, and the unweighted value u_i of each term.
 
-    sum: ``sum_i w_i u_i``.  product: ``prod_i (1 - w_i (1 - unit_i(u_i)))`` over the terms that
-    have a map to [0, 1]; a weight of 0 takes a term out of both.
+    The terms' combination, with f_i = unit_i(u_i), clipped to [0, 1] if ``clip``:
+
+    - sum: ``sum_i w_i u_i``
+    - mean: ``sum_i w_i u_i / sum_i |w_i|``
+    - product: ``prod_i (1 - w_i (1 - f_i))``
+    - geometric: ``(prod_i f_i ^ w_i) ^ (1 / sum_i w_i)``, always clipped
+
+    The last two are over the terms that have a map to [0, 1]; a weight of 0 takes a term out of
+    each.  To it comes ``gamma phi(next_state) - phi(state)`` with the potential
+    ``phi = sum_i p_i u_i``, which changes no optimal policy (Ng, Harada and Russell 1999).  A
+    terminal state's potential is 0, as that needs.
     """
-    values = {
-        name: term.value(task, state, action, next_state, **params.parameters[name])
-        for name, term in terms.items()
-    }
+
+    def value(name: str, state: Any, next_state: Any) -> Float[Array, "*batch"]:
+        return terms[name].value(task, state, action, next_state, **params.parameters[name])
+
+    values = {name: value(name, state, next_state) for name in terms}
+    combined = _combine(terms, params, values)
+    before = {name: value(name, state, state) for name in params.potentials}
+    continues = 1.0 - terminated.astype(combined.dtype)
+    potential = sum(
+        weight * (gamma * continues * values[name] - before[name])
+        for name, weight in params.potentials.items()
+    )
+    return combined + potential, values
+
+
+def _combine(
+    terms: Mapping[str, Term], params: RewardParams, values: dict[str, Float[Array, "*batch"]]
+) -> Float[Array, "*batch"]:
     weights = {name: params.weights[name] * params.switches[name] for name in terms}
     total = sum(weights[name] * value for name, value in values.items())
-    product = jnp.ones_like(total)
+    mean = total / _or_one(sum(map(jnp.abs, weights.values()), jnp.zeros(())))
+    product, logarithm, exponents = jnp.ones_like(total), jnp.zeros_like(total), jnp.zeros(())
     for name, term in terms.items():
-        if term.unit is not None:
-            product = product * (1.0 - weights[name] * (1.0 - term.unit(values[name])))
-    return jax.lax.select_n(params.combine, total, product), values
+        if term.unit is None:
+            continue
+        factor = term.unit(values[name])
+        clipped = jnp.clip(factor, 0.0, 1.0)
+        factor = jnp.where(params.clip > 0, clipped, factor)
+        product = product * (1.0 - weights[name] * (1.0 - factor))
+        logarithm = logarithm + weights[name] * jnp.log(jnp.maximum(clipped, _TINY))
+        exponents = exponents + weights[name]
+    geometric = jnp.exp(logarithm / _or_one(exponents))
+    return jax.lax.select_n(params.combine, total, mean, product, geometric)
+
+
+def _or_one(weight: Float[Array, ""]) -> Float[Array, ""]:
+    """Returns the weight, or 1 in place of 0: of nothing, the mean is 0 as the sum is."""
+    return jnp.where(weight > 0, weight, 1.0)

@@ -1,4 +1,4 @@
-"""Reward terms of the cart-pole swing-up, on the next state and the unclipped action.
+"""Reward terms of both cart-pole swing-ups, on the next state and the unclipped action.
 
 To add a term: write a function here and give it a line in ``TERMS``.
 """
@@ -8,7 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rlcore.rewards.compose import Term
+from rlcore.rewards.compose import Term, itself
+from rlcore.tasks.dmc_swingup import DMCSwingUp
 from rlcore.tasks.dynamics import CartPoleState, tolerance
 from rlcore.tasks.swingup import SwingUp
 
@@ -16,105 +17,102 @@ Action = Float[Array, "*batch 1"]
 Value = Float[Array, "*batch"]
 Parameter = Float[Array, ""]
 State = CartPoleState
+SwingUpTask = SwingUp | DMCSwingUp
 
 
-def _cos(task: SwingUp, state: State, action: Action, next_state: State) -> Value:
+def _cos(task: SwingUpTask, state: State, action: Action, next_state: State) -> Value:
     return jnp.cos(next_state.theta)
 
 
 def _peak(
-    task: SwingUp, state: State, action: Action, next_state: State, sharpness: Parameter
+    task: SwingUpTask, state: State, action: Action, next_state: State, sharpness: Parameter
 ) -> Value:
     return jnp.exp(-sharpness * jnp.square(1.0 - jnp.cos(next_state.theta)))
 
 
-def _position(task: SwingUp, state: State, action: Action, next_state: State) -> Value:
+def _position(task: SwingUpTask, state: State, action: Action, next_state: State) -> Value:
     return -jnp.square(next_state.x)
 
 
 def _position_upright(
-    task: SwingUp, state: State, action: Action, next_state: State, gate: Parameter
+    task: SwingUpTask, state: State, action: Action, next_state: State, gate: Parameter
 ) -> Value:
     return -jnp.square(next_state.x) * (jnp.cos(next_state.theta) > gate)
 
 
 def _spin_upright(
-    task: SwingUp, state: State, action: Action, next_state: State, gate: Parameter
+    task: SwingUpTask, state: State, action: Action, next_state: State, gate: Parameter
 ) -> Value:
     return -jnp.square(next_state.theta_dot) * (jnp.cos(next_state.theta) > gate)
 
 
-def _effort(task: SwingUp, state: State, action: Action, next_state: State) -> Value:
+def _effort(task: SwingUpTask, state: State, action: Action, next_state: State) -> Value:
     return -jnp.square(action[..., 0])
 
 
-def _energy(task: SwingUp, state: State, action: Action, next_state: State) -> Value:
+def _energy(task: SwingUpTask, state: State, action: Action, next_state: State) -> Value:
     """Distance of the pole's energy from that of resting upright, in units of 2 m g l."""
-    mass, length = task.pole_mass, task.half_length
-    kinetic = 2.0 / 3.0 * mass * jnp.square(length * next_state.theta_dot)
-    potential = mass * task.gravity * length * (jnp.cos(next_state.theta) - 1.0)
-    return -jnp.abs(kinetic + potential) / (2.0 * mass * task.gravity * length)
+    weight_moment = task.pole_mass * task.gravity * task.half_length
+    kinetic = 0.5 * task.hinge_inertia * jnp.square(next_state.theta_dot)
+    potential = weight_moment * (jnp.cos(next_state.theta) - 1.0)
+    return -jnp.abs(kinetic + potential) / (2.0 * weight_moment)
 
 
-def _velocity(task: SwingUp, state: State, action: Action, next_state: State) -> Value:
+def _velocity(task: SwingUpTask, state: State, action: Action, next_state: State) -> Value:
     return -jnp.square(next_state.theta_dot)
 
 
 def _upright(
-    task: SwingUp, state: State, action: Action, next_state: State, gate: Parameter
+    task: SwingUpTask, state: State, action: Action, next_state: State, gate: Parameter
 ) -> Value:
     return (jnp.cos(next_state.theta) > gate).astype(next_state.theta.dtype)
 
 
-def _alive(task: SwingUp, state: State, action: Action, next_state: State) -> Value:
+def _alive(task: SwingUpTask, state: State, action: Action, next_state: State) -> Value:
     return jnp.ones_like(next_state.theta)
 
 
-def _height01(task: SwingUp, state: State, action: Action, next_state: State) -> Value:
+def _height01(task: SwingUpTask, state: State, action: Action, next_state: State) -> Value:
     return (1.0 + jnp.cos(next_state.theta)) / 2.0
 
 
 def _centred(
-    task: SwingUp, state: State, action: Action, next_state: State, margin: Parameter
+    task: SwingUpTask, state: State, action: Action, next_state: State, margin: Parameter
 ) -> Value:
     return tolerance(next_state.x, margin)
 
 
 def _calm(
-    task: SwingUp, state: State, action: Action, next_state: State, margin: Parameter
+    task: SwingUpTask, state: State, action: Action, next_state: State, margin: Parameter
 ) -> Value:
     return tolerance(next_state.theta_dot, margin)
 
 
-def _gentle(task: SwingUp, state: State, action: Action, next_state: State) -> Value:
+def _gentle(task: SwingUpTask, state: State, action: Action, next_state: State) -> Value:
     return jnp.maximum(0.0, 1.0 - jnp.square(action[..., 0]))
 
 
-def _task_score(task: SwingUp, state: State, action: Action, next_state: State) -> Value:
+def _task_score(task: SwingUpTask, state: State, action: Action, next_state: State) -> Value:
     return task.score_rate(next_state, action)
-
-
-def _itself(value: Value) -> Value:
-    return value
 
 
 TERMS = {
     "cos": Term(_cos, unit=lambda u: (1.0 + u) / 2.0),
-    "peak": Term(_peak, unit=_itself, parameters={"sharpness": 10.0}),
+    "peak": Term(_peak, unit=itself, parameters={"sharpness": 10.0}),
     "position": Term(_position),
     "position_upright": Term(_position_upright, parameters={"gate": 0.95}),
     "spin_upright": Term(_spin_upright, parameters={"gate": 0.95}),
-    "effort": Term(_effort),
+    "effort": Term(_effort, uses_action=True),
     "energy": Term(_energy, unit=jnp.exp),
     "velocity": Term(_velocity),
-    "upright": Term(_upright, unit=_itself, parameters={"gate": 0.95}),
-    "alive": Term(_alive, unit=_itself),
-    "height01": Term(_height01, unit=_itself),
-    "centred": Term(_centred, unit=_itself, parameters={"margin": 2.0}),
-    "calm": Term(_calm, unit=_itself, parameters={"margin": 5.0}),
-    "gentle": Term(_gentle, unit=_itself),
+    "upright": Term(_upright, unit=itself, parameters={"gate": 0.95}),
+    "alive": Term(_alive, unit=itself),
+    "height01": Term(_height01, unit=itself),
+    "centred": Term(_centred, unit=itself, parameters={"margin": 2.0}),
+    "calm": Term(_calm, unit=itself, parameters={"margin": 5.0}),
+    "gentle": Term(_gentle, unit=itself, uses_action=True),
     # The score itself: a yardstick in the final table, never part of a search.
-    "task_score": Term(_task_score, unit=_itself, searchable=False),
+    "task_score": Term(_task_score, unit=itself, uses_action=True, searchable=False),
 }
 
 SHAPES: dict[str, dict[str, Any]] = {

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Protocol, TypeVar
 
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Key, Num
 
 StateT = TypeVar("StateT")
 
@@ -11,7 +11,9 @@ class Task(Protocol[StateT]):
     """A stateless control task over batches of environments.
 
     A task is a frozen pytree: its physical constants are traced leaves, so that changing one
-    compiles nothing anew.  ``horizon`` counts simulation steps of ``dt`` seconds.
+    compiles nothing anew.  ``horizon`` counts simulation steps of ``dt`` seconds.  Where the task
+    is ``discrete`` an action is an index below ``action_size``, in an axis of length 1; where it
+    is not, an action is ``action_size`` numbers.
     """
 
     name: ClassVar[str]
@@ -19,16 +21,18 @@ class Task(Protocol[StateT]):
     dt: ClassVar[float]
     observation_size: ClassVar[int]
     action_size: ClassVar[int]
+    discrete: ClassVar[bool]
+    start_names: ClassVar[tuple[str, str]]  # of an evaluation start, and of a training start
 
     def reset(self, key: Key[Array, ""], n: int) -> StateT:
         """Returns ``n`` states to begin training episodes from; the key is consumed."""
         ...
 
-    def reset_hanging(self, key: Key[Array, ""], n: int) -> StateT:
+    def reset_evaluation(self, key: Key[Array, ""], n: int) -> StateT:
         """Returns ``n`` states to begin evaluation episodes from; the key is consumed."""
         ...
 
-    def step(self, state: StateT, action: Float[Array, "*batch A"]) -> StateT:
+    def step(self, state: StateT, action: Num[Array, "*batch D"]) -> StateT:
         """Returns the state one simulation step later."""
         ...
 
@@ -41,7 +45,11 @@ class Task(Protocol[StateT]):
         ...
 
     def score_rate(
-        self, next_state: StateT, action: Float[Array, "*batch A"]
+        self, next_state: StateT, action: Num[Array, "*batch D"]
     ) -> Float[Array, "*batch"]:
         """Returns the fitness of one step, in [0, 1].  Its mean over the horizon is the score."""
+        ...
+
+    def force(self, action: Num[Array, "*batch D"]) -> Float[Array, "*batch"]:
+        """Returns the force that the action asks for, in units of the full force; not clipped."""
         ...

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Key
 
-from rlcore.tasks.dynamics import CartPoleState, tolerance
+from rlcore.tasks.dynamics import CartPoleState, euler_step, hanging, smooth_score_rate
 
 
 @struct.dataclass
@@ -37,11 +37,13 @@ class SwingUp:
     dt: ClassVar[float] = 0.02
     observation_size: ClassVar[int] = 5
     action_size: ClassVar[int] = 1
+    discrete: ClassVar[bool] = False
+    start_names: ClassVar[tuple[str, str]] = ("hanging start", "any angle")
 
     @property
-    def total_mass(self) -> float:
-        """Mass of cart and pole, kg."""
-        return self.cart_mass + self.pole_mass
+    def hinge_inertia(self) -> float:
+        """Moment of inertia of the pole about its hinge, kg m^2."""
+        return 4.0 / 3.0 * self.pole_mass * self.half_length**2
 
     def reset(self, key: Key[Array, ""], n: int) -> CartPoleState:
         """Returns ``n`` training starts, from any angle; the key is consumed."""
@@ -49,29 +51,20 @@ class SwingUp:
         rest = jnp.zeros(n)
         return CartPoleState(2.0 * unit[0] - 1.0, rest, 2.0 * jnp.pi * unit[1], rest)
 
-    def reset_hanging(self, key: Key[Array, ""], n: int) -> CartPoleState:
+    def reset_evaluation(self, key: Key[Array, ""], n: int) -> CartPoleState:
         """Returns ``n`` evaluation starts, hanging at rest; the key is consumed."""
-        noise = 0.01 * jax.random.normal(key, (n, 4))
-        return CartPoleState.from_array(noise + jnp.array([0.0, 0.0, jnp.pi, 0.0]))
+        return hanging(key, n)
 
     def step(self, state: CartPoleState, action: Float[Array, "*batch 1"]) -> CartPoleState:
-        """Returns the state 0.02 s later, by one explicit Euler step.
-
-        Positions advance with the old velocities (Barto, Sutton and Anderson 1983, as in Gym).
-        """
-        force = self.force_limit * jnp.clip(action[..., 0], -1.0, 1.0)
-        sin, cos = jnp.sin(state.theta), jnp.cos(state.theta)
-        pole_moment = self.pole_mass * self.half_length
-        temp = (force + pole_moment * jnp.square(state.theta_dot) * sin) / self.total_mass
-        theta_acc = (self.gravity * sin - cos * temp) / (
-            self.half_length * (4.0 / 3.0 - self.pole_mass * jnp.square(cos) / self.total_mass)
-        )
-        x_acc = temp - pole_moment * theta_acc * cos / self.total_mass
-        return CartPoleState(
-            x=state.x + self.dt * state.x_dot,
-            x_dot=state.x_dot + self.dt * x_acc,
-            theta=state.theta + self.dt * state.theta_dot,
-            theta_dot=state.theta_dot + self.dt * theta_acc,
+        """Returns the state 0.02 s later."""
+        return euler_step(
+            state,
+            self.force_limit * jnp.clip(action[..., 0], -1.0, 1.0),
+            cart_mass=self.cart_mass,
+            pole_mass=self.pole_mass,
+            half_length=self.half_length,
+            gravity=self.gravity,
+            dt=self.dt,
         )
 
     def observe(self, state: CartPoleState) -> Float[Array, "*batch 5"]:
@@ -95,9 +88,8 @@ class SwingUp:
         self, next_state: CartPoleState, action: Float[Array, "*batch 1"]
     ) -> Float[Array, "*batch"]:
         """Returns the Control Suite's smooth reward of one step, in [0, 1]."""
-        effort = jnp.square(jnp.clip(action[..., 0], -1.0, 1.0))
-        upright = (1.0 + jnp.cos(next_state.theta)) / 2.0
-        centred = (1.0 + tolerance(next_state.x, 2.0)) / 2.0
-        gentle = (4.0 + jnp.maximum(0.0, 1.0 - effort)) / 5.0
-        calm = (1.0 + tolerance(next_state.theta_dot, 5.0)) / 2.0
-        return upright * centred * gentle * calm
+        return smooth_score_rate(next_state, action)
+
+    def force(self, action: Float[Array, "*batch 1"]) -> Float[Array, "*batch"]:
+        """Returns the action itself."""
+        return action[..., 0]

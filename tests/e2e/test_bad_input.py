@@ -168,7 +168,7 @@ SPACES: dict[str, tuple[Mapping[str, Any] | list[Any] | str, str]] = {
     "a word": ("reward", "map"),
     "a switch that is a number": ({"reward.peak.on": {"choice": [0, 1]}}, "true, false"),
     "a weight that is a word": ({PARAMETER: "high"}, "number"),
-    "unknown combination": ({"reward.combine": {"choice": ["sum", "max"]}}, "sum, product"),
+    "unknown combination": ({"reward.combine": {"choice": ["sum", "max"]}}, "sum, mean, product"),
     "minibatches that do not divide": ({"num_minibatches": {"choice": [2, 5]}}, "the nearest"),
     "a range of minibatches": ({"num_minibatches": {"uniform": [2, 4]}}, "choice"),
     "half an environment": ({"num_envs": {"choice": [16.5]}}, "whole number"),

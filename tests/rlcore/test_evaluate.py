@@ -29,8 +29,9 @@ class Coasting:
     dt = 0.1
     observation_size = 2
     action_size = 1
+    discrete = False
 
-    def reset_hanging(self, key, n):
+    def reset_evaluation(self, key, n):
         return CartPoleState.from_array(self.starts)
 
     def reset(self, key, n):
@@ -48,6 +49,9 @@ class Coasting:
         return jnp.abs(state.x) > 1.0
 
     def score_rate(self, next_state, action):
+        return action[..., 0]
+
+    def force(self, action):
         return action[..., 0]
 
 

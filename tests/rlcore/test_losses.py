@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from rlcore.ppo import losses, networks, update
 from rlcore.ppo.config import Hyperparameters, PPOConfig
+from rlcore.ppo.distributions import Gaussian
 from rlcore.ppo.train import _learning_rate
 from rlcore.ppo.update import (
     Samples,
@@ -22,6 +23,7 @@ from rlcore.ppo.update import (
     minibatch_rows,
     random_orders,
 )
+from rlcore.tasks.swingup import SwingUp
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -110,20 +112,6 @@ def test_normalized_advantages():
     assert_equal(losses.normalize_advantages(jnp.full(3, 4.0)), np.zeros(3))
 
 
-def test_gaussian_log_prob_and_entropy():
-    # Density of N(0, 2) a deviation off: -1/2 - log 2 - log(2 pi) / 2; two of them add up.
-    log_std = jnp.full(2, math.log(2.0))
-    one = -0.5 - 0.6931472 - 0.9189385
-    assert_equal(networks.gaussian_entropy(log_std), 2 * (0.6931472 + 1.4189385))
-    with jax.numpy_rank_promotion("allow"):
-        found = networks.gaussian_log_prob(jnp.array([[1.0, -1.0], [0.0, 0.0]]), log_std)
-    assert_equal(found, [2 * one, 2 * one + 1])
-
-
-def test_log_std_is_clamped():
-    assert_equal(networks.clamp_log_std(jnp.array([-9.0, -1.0, 9.0])), [-2.0, -1.0, 0.5])
-
-
 @pytest.mark.parametrize(
     ("env_steps", "expected"), [(0, 1e-3), (250, 8e-4), (500, 6e-4), (1000, 2e-4), (5000, 2e-4)]
 )
@@ -132,6 +120,7 @@ def test_learning_rate_falls_linearly_over_the_budget(env_steps, expected):
     assert_equal(_learning_rate(numbers.as_arrays(), jnp.array(env_steps)), expected)
 
 
+TASK = SwingUp()
 CONFIG = PPOConfig(num_envs=4, rollout_length=3, num_minibatches=2, epochs=3, hidden_sizes=(8,))
 
 
@@ -140,12 +129,12 @@ def on_policy_samples(params, config=CONFIG):
     observation_key, noise_key = jax.random.split(jax.random.key(0))
     observation = jax.random.normal(observation_key, (12, 5))
     noise = jax.random.normal(noise_key, (12, 1))
-    std = jnp.exp(networks.clamp_log_std(params["actor"]["log_std"]))
-    mean = networks.actor(config, 1).apply(params["actor"]["mean"], observation)
-    log_prob = networks.gaussian_log_prob(noise, networks.clamp_log_std(params["actor"]["log_std"]))
+    output = networks.actor(config, 1).apply(params["actor"]["network"], observation)
+    action = Gaussian().sample(params["actor"], output, noise)
+    log_prob = Gaussian().log_prob(params["actor"], output, action)
     value = networks.critic(config).apply(params["critic"], observation)[:, 0]
     advantage = jnp.linspace(-1.0, 2.0, 12)
-    return Samples(observation, mean + std * noise, log_prob, value, advantage, value + 2.0)
+    return Samples(observation, action, log_prob, value, advantage, value + 2.0)
 
 
 def random_params(config=CONFIG, seed=1):
@@ -156,14 +145,14 @@ def random_params(config=CONFIG, seed=1):
         return jax.tree.map(lambda leaf: jnp.array(generator.normal(size=leaf.shape)), shapes)
 
     mean, critic = random(networks.actor(config, 1)), random(networks.critic(config))
-    return {"actor": {"mean": mean, "log_std": jnp.array([-0.3])}, "critic": critic}
+    return {"actor": {"network": mean, "log_std": jnp.array([-0.3])}, "critic": critic}
 
 
 def test_the_loss_of_the_policy_that_acted():
     with jax.numpy_rank_promotion("allow"):
         params = random_params()
         numbers = Hyperparameters(value_coef=0.25, entropy_coef=0.1).as_arrays()
-        loss, metrics = loss_and_metrics(params, CONFIG, on_policy_samples(params), numbers)
+        loss, metrics = loss_and_metrics(params, CONFIG, TASK, on_policy_samples(params), numbers)
     entropy = -0.3 + 1.4189385
     np.testing.assert_allclose(metrics.policy_loss, -0.5, rtol=1e-5)  # ratio 1: the mean advantage
     np.testing.assert_allclose(metrics.value_loss, 2.0, rtol=1e-5)
@@ -178,7 +167,7 @@ def test_advantages_may_be_normalised_by_the_minibatch():
     with jax.numpy_rank_promotion("allow"):
         params = random_params()
         numbers = Hyperparameters().as_arrays()
-        _, metrics = gradient_and_metrics(params, config, on_policy_samples(params), numbers)
+        _, metrics = gradient_and_metrics(params, config, TASK, on_policy_samples(params), numbers)
     np.testing.assert_allclose(metrics.policy_loss, 0.0, atol=1e-6)
 
 
@@ -189,9 +178,9 @@ def test_a_gradient_computed_in_passes_is_the_gradient(monkeypatch, x64, normali
     with jax.numpy_rank_promotion("allow"):
         params = random_params()
         samples = on_policy_samples(random_params(seed=2))  # of an older policy: ratios differ
-        whole = gradient_and_metrics(params, config, samples, numbers)
+        whole = gradient_and_metrics(params, config, TASK, samples, numbers)
         monkeypatch.setattr(update, "CPU_PASS", (2, 5))
-        in_passes = gradient_and_metrics(params, config, samples, numbers)
+        in_passes = gradient_and_metrics(params, config, TASK, samples, numbers)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), whole, in_passes)
 
 

@@ -44,7 +44,7 @@ def random_policy(sizes=(5, 8, 8, 1), activation="tanh", **changes):
 
 def exported(params, seed=0):
     """The policy of one seed of a state's parameters."""
-    dense = params["actor"]["mean"]["params"]
+    dense = params["actor"]["network"]["params"]
     layers = [dense[f"Dense_{i}"] for i in range(len(dense))]
     return Policy(
         kernels=tuple(np.asarray(layer["kernel"][seed]) for layer in layers),
@@ -144,7 +144,7 @@ def test_an_independent_simulation_gives_the_same_score(trained):
     starts = generator.normal([0, 0, np.pi, 0], 0.01, size=(16, 4)).astype(np.float32)
 
     class FixedStarts(SwingUp):
-        def reset_hanging(self, key, n):
+        def reset_evaluation(self, key, n):
             return CartPoleState.from_array(jnp.asarray(starts))
 
     task = FixedStarts()

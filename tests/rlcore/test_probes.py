@@ -37,12 +37,13 @@ class Probe:
     dt = 1.0
     observation_size = 2
     action_size = 1
+    discrete = False
 
     def reset(self, key, n):
         rest = jnp.zeros(n)
         return CartPoleState(jax.random.rademacher(key, (n,), rest.dtype), rest, rest, rest)
 
-    def reset_hanging(self, key, n):
+    def reset_evaluation(self, key, n):
         return self.reset(key, n)
 
     def step(self, state, action):
@@ -56,6 +57,9 @@ class Probe:
 
     def score_rate(self, next_state, action):
         return jnp.zeros_like(next_state.x)
+
+    def force(self, action):
+        return action[..., 0]
 
 
 PROBE_TERMS = {

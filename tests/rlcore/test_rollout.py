@@ -1,5 +1,7 @@
 """Rollouts of a task whose every step is known, and what follows from their rewards."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from rlcore.ppo import networks
 from rlcore.ppo.config import PPOConfig
-from rlcore.ppo.rollout import EpisodeState, begin_episodes, collect, follow_returns
+from rlcore.ppo.rollout import EpisodeState, begin_episodes, collect, decide, follow_returns
 from rlcore.ppo.train import RunningVariance
 
 T, B = 12, 3
@@ -36,6 +38,7 @@ class Counting:
     dt = 1.0
     observation_size = 2
     action_size = 1
+    discrete = False
 
     def reset(self, key, n):
         return Clock(jnp.zeros(n), jnp.arange(n, dtype=float))
@@ -59,19 +62,19 @@ def silent_actor(log_std=-0.5):
     network = networks.actor(config_of(T), 1)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 2)))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
-    return {"mean": zeros, "log_std": jnp.full(1, log_std)}
+    return {"network": zeros, "log_std": jnp.full(1, log_std)}
 
 
 def fresh_episodes(lengths=(0.0, 0.0, 0.0)):
     """Episodes of known origin, -1, and of given lengths so far."""
     zeros = jnp.zeros(B)
     lengths = jnp.array(lengths)
-    return EpisodeState(Clock(lengths, jnp.full(B, -1.0)), lengths, zeros, zeros)
+    return EpisodeState(Clock(lengths, jnp.full(B, -1.0)), lengths, zeros, zeros, zeros)
 
 
 def rollout(task, length=T, episodes=None, **actor):
     episodes = fresh_episodes() if episodes is None else episodes
-    key = jax.random.key(0)
+    key = jax.random.key(1)
     return collect(task, config_of(length), silent_actor(**actor), episodes, key)
 
 
@@ -142,13 +145,43 @@ def test_episodes_continue_from_one_rollout_to_the_next():
     )
 
 
+@pytest.mark.parametrize("repeat", [1, 2, 4])
+def test_an_action_is_held_for_its_simulation_steps(repeat):
+    start = Clock(jnp.zeros(B), jnp.arange(B, dtype=float))
+    after, terminated = decide(Counting(), repeat, start, jnp.zeros((B, 1)))
+    np.testing.assert_array_equal(after.steps, repeat)
+    assert not np.any(terminated)
+
+
+def test_a_decision_ends_with_the_step_that_ended_the_task():
+    start = Clock(jnp.array([0.0, 1.0, 2.0]), jnp.arange(B, dtype=float))
+    after, terminated = decide(Counting(ends_after=4.0), 3, start, jnp.zeros((B, 1)))
+    np.testing.assert_array_equal(after.steps, [3, 4, 4])
+    np.testing.assert_array_equal(terminated, [False, True, True])
+
+
+def test_a_time_limit_counts_simulation_steps():
+    """Ten steps, two a decision: the fifth decision is the last."""
+
+    class Ten(Counting):
+        horizon = 10
+
+    config = replace(config_of(12), action_repeat=2)
+    _, transitions = collect(Ten(), config, silent_actor(), fresh_episodes(), jax.random.key(0))
+    truncated = np.flatnonzero(transitions.truncated[:, 0])
+    np.testing.assert_array_equal(truncated, [4, 9])
+    np.testing.assert_array_equal(transitions.next_state.steps[truncated, 0], [10, 10])
+
+
 @pytest.mark.parametrize(
     ("log_std", "std"), [(-0.5, 0.60653066), (-9.0, 0.13533528), (4.0, 1.6487213)]
 )
 def test_actions_are_the_mean_and_clamped_noise(log_std, std):
     _, transitions = rollout(Counting(), log_std=log_std)
-    np.testing.assert_allclose(transitions.action, std * transitions.noise, rtol=1e-6)
-    assert np.unique(transitions.noise).size == T * B
+    noise_key, _ = jax.random.split(jax.random.key(1))
+    noise = jax.random.normal(noise_key, (T, B, 1))
+    np.testing.assert_allclose(transitions.action, std * noise, rtol=1e-6)
+    np.testing.assert_array_equal(transitions.output, 0.0)
     assert transitions.action.shape == (T, B, 1)
 
 
@@ -156,7 +189,7 @@ def followed(reward, ended, before=None, gamma=0.5):
     before = fresh_episodes() if before is None else before
     reward, ended = (jnp.array(list_, dtype=float)[:, None] for list_ in (reward, ended))
     one = jax.tree.map(lambda leaf: leaf[:1], before)
-    return follow_returns(one, one, reward, ended, jnp.array(gamma))
+    return follow_returns(one, one, reward, reward / 8, ended, jnp.array(gamma))
 
 
 def test_returns_by_hand():
@@ -165,6 +198,7 @@ def test_returns_by_hand():
     np.testing.assert_array_equal(sums.shaped_return[:, 0], [1, 3, 4, 12])
     # They run forward, G_t = gamma G_{t-1} + r_t, and begin anew after the end of an episode.
     np.testing.assert_array_equal(sums.discounted_return[:, 0], [1, 2.5, 4, 10])
+    np.testing.assert_array_equal(sums.score, sums.shaped_return / 8)
     assert after.shaped_return == 12.0
     assert after.discounted_return == 10.0
 

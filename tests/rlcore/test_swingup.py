@@ -49,7 +49,10 @@ def stepped(states, actions):
     """Next states [N, 4] and baseline rewards [N]."""
     state = CartPoleState.from_array(states)
     next_state = TASK.step(state, actions)
-    reward, _ = shaped_reward(TERMS["swingup"], swingup_reward(), TASK, state, actions, next_state)
+    ended = TASK.terminated(next_state)
+    reward, _ = shaped_reward(
+        TERMS["swingup"], swingup_reward(), TASK, state, actions, next_state, ended, gamma=0.99
+    )
     return next_state.to_array(), reward
 
 
@@ -124,7 +127,11 @@ def test_constants_are_used_as_given():
     floating = CartPoleState.from_array(jnp.array([0.0, 0.5, 2.0, 0.0]))
     after = task.step(floating, jnp.array([1.0]))
     np.testing.assert_allclose(after.to_array(), [0.01, 0.5, 2.0, 0.0], rtol=1e-6)
-    assert SwingUp(cart_mass=2.0, pole_mass=0.5).total_mass == 2.5
+    pushed = SwingUp(cart_mass=2.0, pole_mass=0.5, gravity=0.0)
+    upright = CartPoleState.from_array(jnp.zeros(4))
+    acceleration = pushed.step(upright, jnp.array([1.0])).theta_dot / 0.02
+    np.testing.assert_allclose(acceleration, -(20 / 2.5) / (0.5 * (4 / 3 - 0.5 / 2.5)), rtol=1e-6)
+    np.testing.assert_allclose(SwingUp(pole_mass=0.3).hinge_inertia, 0.3 / 3, rtol=1e-6)
     assert bool(SwingUp(rail=1.0).terminated(CartPoleState.from_array(jnp.full(4, 1.5))))
 
 
@@ -244,7 +251,7 @@ def test_training_starts_lie_anywhere_at_any_angle_at_rest():
 
 
 def test_evaluation_starts_hang_with_a_small_disturbance():
-    start = TASK.reset_hanging(jax.random.key(1), STARTS).to_array()
+    start = TASK.reset_evaluation(jax.random.key(1), STARTS).to_array()
     noise = (np.asarray(start, np.float64) - [0, 0, np.pi, 0]) / 0.01
     for column in noise.T:
         assert_distributed(column, normal_cumulative)

@@ -26,6 +26,11 @@ def task(request):
     return TASKS[request.param]()
 
 
+def actions(task, *shape):
+    """Some action of the task, the same in every environment."""
+    return jnp.ones((*shape, 1), jnp.int32) if task.discrete else jnp.full((*shape, 1), 0.5)
+
+
 def assert_floats(array, shape):
     assert array.shape == shape
     assert array.dtype == jnp.zeros(()).dtype  # the working precision
@@ -40,15 +45,16 @@ def assert_states(states, shape):
 
 def check_shapes_and_types(task):
     key = jax.random.key(0)
-    action = jnp.zeros((N, task.action_size))
+    action = actions(task, N)
     start = jax.eval_shape(lambda: task.reset(key, N))
-    hanging = jax.eval_shape(lambda: task.reset_hanging(key, N))
+    hanging = jax.eval_shape(lambda: task.reset_evaluation(key, N))
     after = jax.eval_shape(task.step, start, action)
     assert_states(start, (N,))
     assert_states(hanging, (N,))
     assert_states(after, (N,))
     assert_floats(jax.eval_shape(task.observe, start), (N, task.observation_size))
     assert_floats(jax.eval_shape(task.score_rate, after, action), (N,))
+    assert_floats(jax.eval_shape(task.force, action), (N,))
     terminated = jax.eval_shape(task.terminated, after)
     assert terminated.shape == (N,)
     assert terminated.dtype == bool
@@ -66,9 +72,9 @@ def test_shapes_and_types_in_float64(task, x64):
 def test_any_batch_shape_will_do(task):
     start = task.reset(jax.random.key(0), N)
     grid = jax.tree.map(lambda leaf: leaf.reshape(2, 3), start)
-    action = jnp.full((N, task.action_size), 0.5)
+    action = actions(task, N)
     rows, cells = (
-        task.step(state, action.reshape(*shape, task.action_size))
+        task.step(state, action.reshape(*shape, -1))
         for state, shape in ((start, (N,)), (grid, (2, 3)))
     )
     for row, cell in zip(jax.tree.leaves(rows), jax.tree.leaves(cells), strict=True):
@@ -79,14 +85,14 @@ def test_any_batch_shape_will_do(task):
 
 
 def test_no_episode_begins_at_its_end(task):
-    for reset in (task.reset, task.reset_hanging):
+    for reset in (task.reset, task.reset_evaluation):
         start = reset(jax.random.key(5), 512)
         assert not np.any(task.terminated(start))
         assert np.all(np.isfinite(task.observe(start)))
 
 
 def test_a_key_decides_its_starts(task):
-    for reset in (task.reset, task.reset_hanging):
+    for reset in (task.reset, task.reset_evaluation):
         one, again, other = (reset(jax.random.key(seed), N) for seed in (0, 0, 1))
         assert all(jax.tree.leaves(jax.tree.map(np.array_equal, one, again)))
         assert not all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
@@ -101,7 +107,7 @@ def test_the_score_rate_lies_in_the_unit_interval(name, data):
     leaves, structure = jax.tree.flatten(jax.eval_shape(lambda: task().reset(jax.random.key(0), 1)))
     numbers = st.floats(-100, 100, width=32)
     state = jax.tree.unflatten(structure, [jnp.array([data.draw(numbers)]) for _ in leaves])
-    action = jnp.array([[data.draw(numbers) for _ in range(task.action_size)]])
+    action = jnp.array([[data.draw(st.integers(0, 1) if task.discrete else numbers)]])
     assert 0 <= stepped_and_scored(task, state, action)[0] <= 1
 
 

@@ -425,7 +425,7 @@ def test_another_schema_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "_SCHEMA", "0")
     save_recording(tmp_path / "a", moving_recording())
     monkeypatch.undo()
-    assert_refused(tmp_path / "a", "schema '0', not the '1'")
+    assert_refused(tmp_path / "a", "schema '0', not the '2'")
 
 
 def test_a_missing_file_stays_a_missing_file(tmp_path):
