@@ -129,4 +129,15 @@ SHAPES: dict[str, dict[str, Any]] = {
         "effort.weight": 0.0005,
     },
     "task_score": {"combine": "sum", "task_score.weight": 1.0},
+    # Won a search of the laptop preset (its ninth seed), rounded.
+    "found": {
+        "combine": "product",
+        "cos.weight": 0.98,
+        "energy.weight": 0.32,
+        "upright.weight": 0.11,
+        "centred.weight": 0.41,
+        "centred.margin": 0.53,
+        "calm.weight": 0.57,
+        "calm.margin": 4.5,
+    },
 }
