@@ -43,7 +43,7 @@ def parse(flags: type[FlagsT], about: str | None) -> FlagsT:
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
-            return tyro.cli(flags, description=about, config=(tyro.conf.FlagConversionOff,))
+            return tyro.cli(flags, description=about, config=(tyro.conf.FlagCreatePairsOff,))
     except SystemExit as ended:
         if ended.code:
             refuse(_plain(printed.getvalue()))

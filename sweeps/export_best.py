@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import tyro
+
 
 @dataclass(frozen=True)
 class Flags:
@@ -21,7 +23,7 @@ class Flags:
     """Folder that holds one folder a sweep."""
     tracking_uri: str | None = None
     """MLflow store or server; the sweep's own if not given."""
-    register: bool = True
+    register: tyro.conf.FlagConversionOff[bool] = True
     """Whether to register the policy as an MLflow model."""
 
 

@@ -11,33 +11,47 @@ _UNIT = Uniform(0.0, 1.0)
 # What is in here was measured: 96 random shapes of a wider space, two seeds each.  The area under
 # the score curve rose with calm (by 120, the more the heavier), upright (80 to 110) and energy (20
 # to 80); it fell with gentle (by 40), and in sums with a heavy position penalty (by 130) and effort
-# (by 70).  So calm is always in, gentle is not, and those penalties stay light.
-_REWARD: dict[str, dict[str, Domain]] = {
-    "swingup": {
-        "reward.combine": Choice(("sum", "product")),
-        "reward.cos.weight": Uniform(0.5, 1.0),
-        "reward.peak.on": _SWITCH,
-        "reward.peak.weight": _UNIT,
-        "reward.peak.sharpness": LogUniform(1.0, 30.0),
-        "reward.energy.on": _SWITCH,
-        "reward.energy.weight": _UNIT,
-        "reward.upright.on": _SWITCH,
-        "reward.upright.weight": _UNIT,
-        "reward.centred.on": _SWITCH,
-        "reward.centred.weight": _UNIT,
-        "reward.centred.margin": LogUniform(0.5, 4.0),
-        "reward.calm.weight": Uniform(0.3, 1.0),
-        "reward.calm.margin": LogUniform(2.0, 15.0),
-        "reward.position.on": _SWITCH,
-        "reward.position.weight": LogUniform(0.001, 0.03),
-        "reward.position_upright.on": _SWITCH,
-        "reward.position_upright.weight": LogUniform(0.003, 0.3),
-        "reward.spin_upright.on": _SWITCH,
-        "reward.spin_upright.weight": LogUniform(0.0005, 0.05),
-        "reward.effort.on": _SWITCH,
-        "reward.effort.weight": LogUniform(0.0001, 0.01),
-    },
+# (by 70).  So calm is always in, gentle is not, and those penalties stay light.  Of twelve random
+# shapes, each in three structures on four seeds, the median area was 692 as a sum, 708 as a product
+# and 702 as a geometric mean, the best 739, 736 and 743: structure is searched.  A mean is a sum
+# whose scale reward normalisation takes out again, so it is not in here.
+_SWING_UP: dict[str, Domain] = {
+    "reward.combine": Choice(("sum", "product", "geometric")),
+    "reward.cos.weight": Uniform(0.5, 1.0),
+    "reward.peak.on": _SWITCH,
+    "reward.peak.weight": _UNIT,
+    "reward.peak.sharpness": LogUniform(1.0, 30.0),
+    "reward.energy.on": _SWITCH,
+    "reward.energy.weight": _UNIT,
+    "reward.upright.on": _SWITCH,
+    "reward.upright.weight": _UNIT,
+    "reward.centred.on": _SWITCH,
+    "reward.centred.weight": _UNIT,
+    "reward.centred.margin": LogUniform(0.5, 4.0),
+    "reward.calm.weight": Uniform(0.3, 1.0),
+    "reward.calm.margin": LogUniform(2.0, 15.0),
+    "reward.position.on": _SWITCH,
+    "reward.position.weight": LogUniform(0.001, 0.03),
+    "reward.position_upright.on": _SWITCH,
+    "reward.position_upright.weight": LogUniform(0.003, 0.3),
+    "reward.spin_upright.on": _SWITCH,
+    "reward.spin_upright.weight": LogUniform(0.0005, 0.05),
+    "reward.effort.on": _SWITCH,
+    "reward.effort.weight": LogUniform(0.0001, 0.01),
 }
+_BALANCE: dict[str, Domain] = {
+    "reward.combine": Choice(("sum", "product", "geometric")),
+    "reward.clip": _SWITCH,
+    "reward.alive.on": _SWITCH,
+    "reward.alive.weight": _UNIT,
+    "reward.angle.on": _SWITCH,
+    "reward.angle.weight": _UNIT,
+    "reward.position.on": _SWITCH,
+    "reward.position.weight": _UNIT,
+    "reward.kinetic.on": _SWITCH,
+    "reward.kinetic.weight": LogUniform(0.005, 0.5),
+}
+_REWARD = {"swingup": _SWING_UP, "dmc_swingup": _SWING_UP, "balance": _BALANCE}
 
 
 def reward_space(task: str) -> dict[str, Domain]:

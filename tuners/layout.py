@@ -5,6 +5,7 @@ from pathlib import Path
 
 SPEC_FILE = "sweep.yaml"
 COMPARISON_FILE = "comparison.json"
+SHAPES_FILE = "shapes.json"
 TRACKING_FILE = "mlflow.json"
 TRIALS_FILE = "trials.parquet"
 SEGMENTS_FOLDER = "segments.parquet"

@@ -13,10 +13,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rlcore.files import replacing
+from rlcore.tasks import TASKS
 from tuners.validate import THRESHOLD, gather_curves, interquartile_mean
 
 _COLORS = {"asha": "#b9c2cc", "budget": "#2f6f9f", "diverged": "#c0392b", "error": "#c0392b"}
-_ROW_COLORS = ("#2f6f9f", "#d9822b", "#4f9d69", "#8e5ea2")
+_ROW_COLORS = ("#2f6f9f", "#d9822b", "#c0392b", "#4f9d69", "#8e5ea2")
 
 
 def plot_test(
@@ -63,8 +64,45 @@ def plot_search(
     _save(figure, path)
 
 
+def plot_shapes(
+    path: Path,
+    trials: Sequence[dict[str, Any]],
+    segments: Sequence[dict[str, Any]],
+    shapes: Sequence[str],
+    task: str,
+) -> None:
+    """Draws how long episodes get under each shape, and each shape's return against that.
+
+    Left: the mean over seeds, each seed faintly.  Right: a dot a segment, the shaped return over
+    its largest; a shape that agrees with the score rises to the right.
+    """
+    horizon = TASKS[task].horizon
+    rows_of = {t["trial"]: t["row"] for t in trials}
+    curves = gather_curves(trials, segments, "test")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5))
+    for shape, color in zip((s for s in shapes if s in curves), _ROW_COLORS, strict=False):
+        steps, lengths = curves[shape].env_steps / 1e6, curves[shape].scores * horizon / 1000.0
+        left.plot(steps, lengths.T, color=color, alpha=0.25, linewidth=0.8)
+        left.plot(steps, lengths.mean(axis=0), color=color, linewidth=2.2, label=shape)
+        dots = [
+            (row["episode_length"], row["shaped_return"])
+            for row in segments
+            if rows_of[row["trial"]] == shape and row["shaped_return"] is not None
+        ]
+        length, shaped = np.array(dots).reshape(-1, 2).T
+        largest = np.max(np.abs(shaped), initial=1e-9)
+        right.plot(length, shaped / largest, ".", color=color, alpha=0.7, label=shape)
+    left.set(xlabel="million env_steps per seed", ylabel="episode length", ylim=(0, 1.04 * horizon))
+    left.set_title("What it learns to do", loc="left")
+    left.legend(frameon=False, loc="lower right")
+    right.set(xlabel="episode length", ylabel="shaped return / its largest")
+    right.set_title("What it is paid", loc="left")
+    _save(figure, path)
+
+
 def _save(figure: Figure, path: Path) -> None:
-    figure.axes[0].spines[["top", "right"]].set_visible(False)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     try:
         with replacing(path) as beside:

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,31 +73,84 @@ def run_sweep(spec: SweepSpec, *, console: Console, address: str | None = None) 
     Raises:
         Interrupted: Ctrl-C was pressed; the sweep can be resumed.
     """
+    plan = Plan(spec)
+    comparisons: list[Comparison] = []
+
+    def conclude(media: MediaQueue, screen: SweepConsole) -> list[str]:
+        if plan.winner is None:
+            raise RuntimeError("the sweep ended before its plan did")
+        comparisons.append(_conclude(spec, plan))
+        screen.note("drawing plots and videos")
+        return _finish_media(spec, plan, media)
+
+    ran = run_jobs(spec, plan, SweepConsole(plan, console), address, _filmed_first, conclude)
+    return SweepResult(
+        plan, comparisons[0], utilisation(ran.segments, ran.cores), ran.tracked, ran.failures
+    )
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How the jobs of a plan went.
+
+    Attributes:
+        segments: the rows reported in this run.
+        cores: of the cluster.
+        tracked: whether MLflow holds everything.
+        failures: one line for each thing that went wrong without ending the run.
+    """
+
+    segments: list[dict[str, Any]]
+    cores: float
+    tracked: bool
+    failures: list[str]
+
+
+def run_jobs(
+    spec: SweepSpec,
+    plan: Plan,
+    screen: SweepConsole,
+    address: str | None,
+    is_filmed: Callable[[dict[str, Any]], bool],
+    conclude: Callable[[MediaQueue, SweepConsole], list[str]],
+) -> Ran:
+    """Trains every job of a plan with Ray Tune, followed in MLflow, and concludes.
+
+    Args:
+        spec: whose folder everything goes to.
+        plan: the jobs.
+        screen: shows how it goes.
+        address: of a Ray cluster, as ``run_sweep`` has it.
+        is_filmed: whether the trial of a row that ended gets a video.
+        conclude: called when every job has ended and Ray still runs; returns a line a failure.
+
+    Raises:
+        Interrupted: Ctrl-C was pressed.
+    """
     follower = tracking.start_following(spec.folder, spec.tracking_uri)
     tracked = False
     try:
-        plan = Plan(spec)
-        with SweepConsole(plan, console) as screen:
+        with screen:
             screen.note("starting Ray")
             with _ray(address):
                 cores = ray.cluster_resources().get("CPU", 1.0)
                 media = MediaQueue(spec.folder, processes=min(_MAX_ARTISTS, max(1, int(cores))))
-                segments, failures = _train(spec, plan, screen, media)
-                if plan.winner is None:
-                    raise RuntimeError("the sweep ended before its plan did")
-                comparison = _conclude(spec, plan)
-                screen.note("drawing plots and videos")
-                failures += _finish_media(spec, plan, media)
+                segments, failures = _train(spec, plan, screen, media, is_filmed)
+                failures += conclude(media, screen)
             screen.note("writing to MLflow")
             tracked = tracking.stop_following(follower, timeout=60.0)
     finally:
         if follower.poll() is None:
             tracking.stop_following(follower, timeout=10.0)
-    return SweepResult(plan, comparison, utilisation(segments, cores), tracked, failures)
+    return Ran(segments, cores, tracked, failures)
 
 
 def _train(
-    spec: SweepSpec, plan: Plan, screen: SweepConsole, media: MediaQueue
+    spec: SweepSpec,
+    plan: Plan,
+    screen: SweepConsole,
+    media: MediaQueue,
+    is_filmed: Callable[[dict[str, Any]], bool],
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Runs every job of the plan; returns this run's segments and a line a failed job."""
     writer = ResultsWriter(spec.folder, spec.base.task)
@@ -111,7 +164,7 @@ def _train(
             segments.append(row)
         elif event == "ended":
             media.film_strip(row)
-            if row["trial"] == _filmed_trial(row["row"]):
+            if is_filmed(row):
                 media.video(row)
 
     def to_tune(job: Job) -> dict[str, Any]:
@@ -295,6 +348,11 @@ def best_validated_trial(spec: SweepSpec, plan: Plan) -> str:
         if trials[name]["checkpoint"] is not None
     }
     return max(best, key=lambda name: best[name])
+
+
+def _filmed_first(trial: dict[str, Any]) -> bool:
+    """Returns whether a trial that ended is a finalist's first in validation."""
+    return bool(trial["trial"] == _filmed_trial(trial["row"]))
 
 
 def _filmed_trial(row: str) -> str:

@@ -25,6 +25,7 @@ from tuners.layout import (
     COMPARISON_FILE,
     PLOTS_FOLDER,
     SEGMENTS_FOLDER,
+    SHAPES_FILE,
     SPEC_FILE,
     STATE_FILE,
     TRACKING_FILE,
@@ -61,7 +62,7 @@ METRICS = (
 _METRICS_PER_CALL = 1000
 _SQLITE = "sqlite:///"
 _CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-_SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, TRIALS_FILE)
+_SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, SHAPES_FILE, TRIALS_FILE)
 
 
 _NOTHING: dict[str, Any] = {"runs": {}, "described": [], "logged": {}, "ended": [], "files": []}
@@ -129,7 +130,8 @@ class Follower:
         if comparison.exists():
             self._log_comparison(run_id, json.loads(comparison.read_text()))
         alone = self._sweep["spec"]["preset"] == "train"  # one run: there is nothing to compare
-        if comparison.exists() or (alone and TRIAL in self._state["ended"]):
+        concluded = comparison.exists() or (self.folder / SHAPES_FILE).exists()
+        if concluded or (alone and TRIAL in self._state["ended"]):
             self._summary_run(ended=True)
         self._save_state()
 

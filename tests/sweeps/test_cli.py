@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tyro._fmtlib
 
-from sweeps import cli, evaluate, export_best, reward_search, track, train
+from sweeps import balance_shapes, cli, evaluate, export_best, reward_search, track, train
 from tuners.space import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,6 +19,7 @@ SCRIPTS = {
     "train": train,
     "export_best": export_best,
     "evaluate": evaluate,
+    "balance_shapes": balance_shapes,
     "track": track,
 }
 
@@ -33,10 +34,12 @@ class Flags:
     """How many."""
     share: float = 0.5
     """How much."""
-    register: bool = True
+    register: tyro.conf.FlagConversionOff[bool] = True
     """Whether."""
     out: Path | None = None
     """Where to."""
+    quick: bool = False
+    """A switch."""
 
 
 @pytest.fixture
@@ -62,8 +65,8 @@ def refused(capsys, call, *arguments, code=2):
 
 
 def test_flags_are_read(command):
-    command("--sweep", "mine", "--trials", "7", "--register", "False", "--out", "a/b")
-    assert cli.parse(Flags, None) == Flags("mine", 7, 0.5, False, Path("a/b"))
+    command("--sweep", "mine", "--trials", "7", "--register", "False", "--out", "a/b", "--quick")
+    assert cli.parse(Flags, None) == Flags("mine", 7, 0.5, False, Path("a/b"), True)
 
 
 def test_names_with_a_dash_or_an_underscore_are_the_same(command):
