@@ -143,10 +143,7 @@ def _train_one(
     hyperparameters: Hyperparameters,
     reward_params: RewardParams,
 ) -> tuple[TrainState, SegmentMetrics, Episodes]:
-    def update(state: TrainState, _: None) -> tuple[TrainState, dict[str, Any]]:
-        return _update(config, task, state, hyperparameters, reward_params)
-
-    state, history = jax.lax.scan(update, state, None, length=config.updates_per_segment)
+    state, history = run_updates(config, task, state, hyperparameters, reward_params)
     score, episodes = evaluate(
         task,
         policy_of(config, task, state.params),
@@ -169,6 +166,21 @@ def _train_one(
         diverged=_is_diverged(state.params, update_metrics, score),
     )
     return state, metrics, episodes
+
+
+def run_updates(
+    config: PPOConfig,
+    task: Any,
+    state: TrainState,
+    hyperparameters: Hyperparameters,
+    reward_params: RewardParams,
+) -> tuple[TrainState, dict[str, Any]]:
+    """Returns one seed's state a segment's updates later, and what each update reports."""
+
+    def update(state: TrainState, _: None) -> tuple[TrainState, dict[str, Any]]:
+        return _update(config, task, state, hyperparameters, reward_params)
+
+    return jax.lax.scan(update, state, None, length=config.updates_per_segment)
 
 
 def policy_of(config: PPOConfig, task: Any, params: PyTree) -> Any:

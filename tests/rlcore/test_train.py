@@ -1,5 +1,7 @@
 """Whole segments: what compiles once, what a seed decides, what diverges."""
 
+from dataclasses import replace
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,10 @@ import numpy as np
 import pytest
 
 from rlcore.ppo.config import HYPERPARAMETERS, STATIC, Hyperparameters, PPOConfig
-from rlcore.ppo.train import init_state, train_segment
+from rlcore.ppo.rollout import EpisodeStatistics
+from rlcore.ppo.train import _correlation, init_state, train_segment
+from rlcore.rewards import COMBINATIONS, SHAPES, TERMS, make_reward_params
+from rlcore.tasks import TASKS
 from rlcore.tasks.swingup import SwingUp
 from tests.rlcore.small import (
     SEEDS,
@@ -81,6 +86,44 @@ def test_a_static_config_has_a_program_of_its_own(one_segment):
         assert np.all(np.isfinite(leaf)), path
     train(state, OTHER)
     assert train_segment._cache_size() == before + 1
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_one_program_serves_all_shapes_weights_and_structures_of_a_task(name):
+    task, terms = TASKS[name](), TERMS[name]
+    config = replace(TINY, seeds_per_trial=1, action_repeat=2)
+    structures = [{"combine": combine, "clip": clip} for combine in COMBINATIONS for clip in (0, 1)]
+    shapes = [*SHAPES[name].values(), *structures]
+    first = next(term for term in terms if not terms[term].uses_action)
+    shapes.append({f"{first}.potential": 0.5, f"{first}.on": 0, f"{first}.weight": 0.7})
+    state = init_state(config, task, Hyperparameters().as_arrays(), jnp.array([3]))
+    before = train_segment._cache_size()
+    for shape in shapes:
+        reward = make_reward_params(terms, shape)
+        state, metrics = train(state, config, task=task, reward=reward)
+    assert train_segment._cache_size() == before + 1
+    assert np.all(np.isfinite(metrics.score.score))
+    assert np.all((metrics.score.score >= 0) & (metrics.score.score <= 1000))
+
+
+def finished_episodes(shaped, score, ended):
+    def columns(values):
+        return jnp.array(values, dtype=float)[None, :, None]
+
+    nothing = jnp.zeros((1, len(ended), 1))
+    return EpisodeStatistics(nothing, columns(shaped), nothing, columns(score), columns(ended))
+
+
+def test_the_correlation_of_return_and_score_by_hand():
+    shaped, score = [1.0, 9.0, 4.0, 99.0, 2.0], [10.0, 30.0, 20.0, -5.0, 10.0]
+    found = _correlation(finished_episodes(shaped, score, [1, 1, 1, 0, 1]))
+    expected = np.corrcoef([1.0, 9.0, 4.0, 2.0], [10.0, 30.0, 20.0, 10.0])[0, 1]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("ended", [[0, 0], [1, 0], [1, 1]])
+def test_no_correlation_where_nothing_varies(ended):
+    assert np.isnan(_correlation(finished_episodes([1.0, 2.0], [7.0, 7.0], ended)))
 
 
 def test_every_hyperparameter_becomes_a_number_of_one_type():

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlcore.ppo.config import PPOConfig
+from rlcore.tasks import TASKS
 from tests.tuners.small import CONFIG, PPO, SEGMENT, refusal
 from tuners import config
-from tuners.config import TrialConfig, check_space, check_value, load_config, route
+from tuners.config import TrialConfig, baseline, check_space, check_value, load_config, route
 from tuners.default_spaces import reward_space
 from tuners.space import Choice, LogUniform, Uniform, sample
 from tuners.tracking import flat_config
@@ -145,6 +146,9 @@ def test_the_ends_of_a_range_are_allowed(name, value):
         ("hidden_sizes", "64", "must list the layers' widths"),
         ("normalize_reward", "maybe", "normalize_reward"),
         ("clip_value", 3, "clip_value"),
+        ("action_repeat", 0, "action_repeat is 0"),
+        ("action_repeat", 3, "action_repeat is 3, but must divide the 500 simulation steps"),
+        ("reward.clip", 1, "allowed: true, false"),
     ],
 )
 def test_a_static_value_that_cannot_be_compiled_is_refused(name, value, said):
@@ -353,12 +357,14 @@ def test_a_weight_that_the_base_brings_into_a_product_counts_too():
     assert "within [0, 1]" in message
 
 
-def test_everything_the_default_space_draws_can_be_trained():
-    space = reward_space("swingup")
-    check_space(CONFIG, space)
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_everything_the_default_space_draws_can_be_trained(task):
+    space = reward_space(task)
+    base = TrialConfig(task=task, reward=baseline(task), ppo=CONFIG.ppo, budget=CONFIG.budget)
+    check_space(base, space)
     for number in range(200):
-        drawn = CONFIG.with_values(sample(space, 0, number))
-        assert drawn.reward["combine"] in ("sum", "product")
+        drawn = base.with_values(sample(space, 0, number))
+        assert drawn.reward["combine"] in ("sum", "product", "geometric")
 
 
 def test_a_default_space_exists_for_known_tasks_only():
