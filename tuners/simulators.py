@@ -3,6 +3,7 @@
 Both are optional: ``pip install 'shapesweep[simulators]'``.
 """
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -35,7 +36,9 @@ def gymnasium_returns(policy: Policy, config: TrialConfig, episodes: int, seed: 
 
 def dm_control_returns(policy: Policy, config: TrialConfig, episodes: int, seed: int) -> np.ndarray:
     """Returns the return of each episode [episodes] of the suite's swing-up, at most 1000."""
-    from dm_control import suite
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a display: nothing is drawn
+        from dm_control import suite
 
     environment = suite.load("cartpole", "swingup", task_kwargs={"random": seed})
     returns = np.zeros(episodes)
