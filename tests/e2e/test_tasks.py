@@ -26,7 +26,8 @@ def test_five_shapes_side_by_side(make_scripts):
         assert 8 <= summary["shortest"] <= summary["longest"] <= 500
     # The score is the mean episode length, so survival's return is it too.
     assert summaries[0]["agreement"] == pytest.approx(1.0, abs=1e-3)
-    assert Image.open(folder / "plots" / "shapes.png").size[0] > 800
+    with Image.open(folder / "plots" / "shapes.png") as plot:
+        assert plot.size[0] > 800
     assert len(list((folder / "media").glob("*.mp4"))) == len(SHAPES)
     trials = pq.read_table(folder / "trials.parquet").to_pylist()
     assert sorted(trial["row"] for trial in trials) == sorted(SHAPES)
