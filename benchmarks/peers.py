@@ -1,6 +1,6 @@
 """Our trainer against Rejax, both on one core, on CartPole-v1 with the same networks.
 
-    python benchmarks/peers.py      # about three minutes; installs Rejax beside it, once
+    python benchmarks/peers.py      # about five minutes; installs Rejax beside it, once
 
 Same environments, rollout, hidden layers, epochs and minibatches; no evaluation inside either, and
 compile time apart.  Each program runs in a process of its own, in turns; a figure is the median of
@@ -152,8 +152,9 @@ def operations(shape: dict[str, Any]) -> int:
 
 def peer_python() -> Path:
     """Returns the Python of Rejax's own environment, made if it is not there."""
-    cache = Path(os.environ.get("SHAPESWEEP_CACHE", Path.home() / ".cache" / "shapesweep"))
-    folder = cache / "peers" / "-".join(REJAX).replace("==", "-")
+    from tuners.trial import use_compilation_cache
+
+    folder = use_compilation_cache() / "peers" / "-".join(REJAX).replace("==", "-")
     python = folder / "bin" / "python"
     if not (folder / "installed").exists():
         import jax

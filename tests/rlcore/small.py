@@ -1,7 +1,8 @@
 """Trainings so small that a test can wait for them, shared so that each compiles once."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,6 +25,13 @@ TINY = PPOConfig(
     evaluation_episodes=3,
 )
 SEEDS = (3, 7)
+
+
+@cache
+def golden(task: str) -> dict[str, np.ndarray]:
+    """Returns the stored reference transitions of a task, in float64."""
+    with np.load(Path(__file__).parents[1] / "golden" / f"{task}_reference.npz") as file:
+        return {name: file[name] for name in file}
 
 
 def swingup_reward(changes: Mapping[str, Any] | None = None) -> RewardParams:

@@ -1,8 +1,5 @@
 """The balancing task and its five shapes, against stored transitions and the live Gymnasium."""
 
-from functools import cache
-from pathlib import Path
-
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -12,16 +9,10 @@ import pytest
 from rlcore.rewards import SHAPES, TERMS, make_reward_params, shaped_reward
 from rlcore.tasks.balance import Balance
 from rlcore.tasks.dynamics import CartPoleState
+from tests.rlcore.small import golden
 
 TASK = Balance()
-GOLDEN = Path(__file__).parents[1] / "golden" / "balance_reference.npz"
 NOTEBOOK_SHAPES = ("survival", "mean", "product", "geometric", "kinetic")
-
-
-@cache
-def golden():
-    with np.load(GOLDEN) as file:
-        return {name: file[name] for name in file}
 
 
 @jax.jit
@@ -40,19 +31,21 @@ def rewarded(params, states, actions, next_states):
 
 
 def test_steps_are_the_stored_ones_in_float64(x64, strict_ranks):
-    next_states = stepped(jnp.asarray(golden()["state"]), jnp.asarray(golden()["action"]))
-    np.testing.assert_allclose(next_states, golden()["next_state"], rtol=0, atol=1e-10)
+    next_states = stepped(
+        jnp.asarray(golden("balance")["state"]), jnp.asarray(golden("balance")["action"])
+    )
+    np.testing.assert_allclose(next_states, golden("balance")["next_state"], rtol=0, atol=1e-10)
     terminated = TASK.terminated(CartPoleState.from_array(next_states))
     assert 0 < np.sum(terminated) < len(terminated)
-    np.testing.assert_array_equal(terminated, golden()["terminated"])
+    np.testing.assert_array_equal(terminated, golden("balance")["terminated"])
 
 
 @pytest.mark.parametrize("shape", NOTEBOOK_SHAPES)
 def test_rewards_are_the_stored_ones_in_float64(x64, strict_ranks, shape):
     params = make_reward_params(TERMS["balance"], SHAPES["balance"][shape])
-    arrays = (jnp.asarray(golden()[name]) for name in ("state", "action", "next_state"))
+    arrays = (jnp.asarray(golden("balance")[name]) for name in ("state", "action", "next_state"))
     reward = rewarded(params, *arrays)
-    np.testing.assert_allclose(reward, golden()[f"reward_{shape}"], rtol=0, atol=1e-10)
+    np.testing.assert_allclose(reward, golden("balance")[f"reward_{shape}"], rtol=0, atol=1e-10)
 
 
 def test_the_five_shapes_share_one_trace():

@@ -1,8 +1,5 @@
 """The Control Suite's swing-up, against stored transitions and the live simulator."""
 
-from functools import cache
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,16 +7,10 @@ import pytest
 
 from rlcore.tasks.dmc_swingup import DMCSwingUp
 from rlcore.tasks.dynamics import CartPoleState
+from tests.rlcore.small import golden
 
 TASK = DMCSwingUp()
-GOLDEN = Path(__file__).parents[1] / "golden" / "dmc_swingup_reference.npz"
 RAIL = 1.75  # nearer to its end the suite's rail bounces, and ours terminates
-
-
-@cache
-def golden():
-    with np.load(GOLDEN) as file:
-        return {name: file[name] for name in file}
 
 
 @jax.jit
@@ -34,7 +25,7 @@ def inside(*states):
 
 
 def test_steps_are_the_stored_ones_in_float64(x64, strict_ranks):
-    stored = golden()
+    stored = golden("dmc_swingup")
     next_states, rates = stepped(jnp.asarray(stored["state"]), jnp.asarray(stored["action"]))
     kept = inside(stored["state"], stored["next_state"])
     assert np.sum(kept) > 1000
@@ -43,7 +34,7 @@ def test_steps_are_the_stored_ones_in_float64(x64, strict_ranks):
 
 
 def test_rollouts_are_the_stored_ones_step_by_step(x64, strict_ranks):
-    stored = golden()
+    stored = golden("dmc_swingup")
     for episode, length in enumerate(stored["rollout_length"]):
         states = stored["rollout_state"][episode, : length + 1]
         actions = stored["rollout_action"][episode, :length]
@@ -56,8 +47,8 @@ def test_rollouts_are_the_stored_ones_step_by_step(x64, strict_ranks):
 
 
 def test_observations_are_the_stored_ones(x64):
-    observed = TASK.observe(CartPoleState.from_array(jnp.asarray(golden()["state"])))
-    np.testing.assert_allclose(observed, golden()["observation"], rtol=0, atol=1e-10)
+    observed = TASK.observe(CartPoleState.from_array(jnp.asarray(golden("dmc_swingup")["state"])))
+    np.testing.assert_allclose(observed, golden("dmc_swingup")["observation"], rtol=0, atol=1e-10)
 
 
 def test_without_damping_and_force_energy_stays(x64):

@@ -1,8 +1,6 @@
 """The swing-up's physics, against stored transitions and against laws."""
 
 import math
-from functools import cache
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,33 +13,28 @@ from rlcore.rewards import TERMS, shaped_reward
 from rlcore.tasks.dynamics import CartPoleState, tolerance
 from rlcore.tasks.swingup import SwingUp
 from tests.rlcore import numpy_swingup
-from tests.rlcore.small import swingup_reward
+from tests.rlcore.small import golden, swingup_reward
 
 TASK = SwingUp()
-GOLDEN = Path(__file__).parents[1] / "golden" / "swingup_reference.npz"
-
-
-@cache
-def golden():
-    with np.load(GOLDEN) as file:
-        return {name: file[name] for name in file}
 
 
 def golden_inputs():
     """State and action of each stored transition, the rollouts' each from its stored state."""
-    stored = golden()
+    stored = golden("swingup")
     states = [stored["state"], stored["rollout_state"][:-1].reshape(-1, 4)]
     actions = [stored["action"], stored["rollout_action"].reshape(-1, 1)]
     return np.concatenate(states), np.concatenate(actions)
 
 
 def golden_next_states():
-    stored = golden()
+    stored = golden("swingup")
     return np.concatenate([stored["next_state"], stored["rollout_state"][1:].reshape(-1, 4)])
 
 
 def golden_rewards():
-    return np.concatenate([golden()["reward"], golden()["rollout_reward"].ravel()])
+    return np.concatenate(
+        [golden("swingup")["reward"], golden("swingup")["rollout_reward"].ravel()]
+    )
 
 
 @jax.jit
@@ -77,20 +70,22 @@ def test_steps_are_the_stored_ones_in_float64(x64, strict_ranks):
 
 
 def test_observations_and_terminations_are_the_stored_ones_in_float64(x64, strict_ranks):
-    observation = observed(jnp.asarray(golden()["state"]))
-    np.testing.assert_allclose(observation, golden()["observation"], rtol=0, atol=1e-10)
-    next_states, _ = stepped(jnp.asarray(golden()["state"]), jnp.asarray(golden()["action"]))
+    observation = observed(jnp.asarray(golden("swingup")["state"]))
+    np.testing.assert_allclose(observation, golden("swingup")["observation"], rtol=0, atol=1e-10)
+    next_states, _ = stepped(
+        jnp.asarray(golden("swingup")["state"]), jnp.asarray(golden("swingup")["action"])
+    )
     terminated = TASK.terminated(CartPoleState.from_array(next_states))
     assert 0 < np.sum(terminated) < len(terminated)
-    np.testing.assert_array_equal(terminated, golden()["terminated"])
+    np.testing.assert_array_equal(terminated, golden("swingup")["terminated"])
 
 
 def test_steps_and_observations_are_the_stored_ones_in_float32(strict_ranks):
     next_states, rewards = stepped(*map(jnp.asarray, golden_inputs()))
     assert_close_in_float32(next_states, golden_next_states())
     assert_close_in_float32(rewards, golden_rewards())
-    observation = observed(jnp.asarray(golden()["state"]))
-    assert_close_in_float32(observation, golden()["observation"])
+    observation = observed(jnp.asarray(golden("swingup")["state"]))
+    assert_close_in_float32(observation, golden("swingup")["observation"])
 
 
 def test_a_step_from_rest_by_hand(x64):
