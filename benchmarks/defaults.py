@@ -9,14 +9,13 @@ seeds.  The table goes to the terminal; docs/defaults.md says what was made of i
 """
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from benchmarks.pinned import cores, run_pinned, work_if_asked
 from rlcore.rewards import SHAPES
 from tuners.config import TrialConfig
 from tuners.space import Choice, Domain, LogUniform, Uniform, sample
@@ -82,9 +81,9 @@ def areas(config: TrialConfig, seeds: range) -> Iterator[float]:
         yield from np.mean(curves, axis=0).tolist()
 
 
-def work(task: str, round_name: str, numbers: list[int], core: int) -> None:
+def work(request: Any) -> None:
     """Prints, for each candidate, its areas by shape as a line of JSON."""
-    os.sched_setaffinity(0, {core})
+    task, round_name, numbers = request
     for number in numbers:
         found = {
             shape: list(areas(config_of(task, shape, number), ROUNDS[round_name]))
@@ -95,17 +94,14 @@ def work(task: str, round_name: str, numbers: list[int], core: int) -> None:
 
 def spread(task: str, round_name: str, numbers: list[int]) -> dict[int, dict[str, list[float]]]:
     """Returns each candidate's areas by shape; every core takes its share of the candidates."""
-    cores = sorted(os.sched_getaffinity(0))
     # Equal static settings go to the same core: each compiles what it needs once.
     ordered = sorted(numbers, key=lambda number: str(settings(number).get("num_envs")))
-    shares = np.array_split(ordered, len(cores))
-    processes = []
-    for core, share in zip(cores, shares, strict=True):
-        request = json.dumps([task, round_name, share.tolist(), core])
-        command = [sys.executable, __file__, "--work", request]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-    lines = [line for process in processes for line in process.communicate()[0].splitlines()]
-    rows = [json.loads(line) for line in lines]
+    shares = np.array_split(ordered, len(cores()))
+    requests = [
+        ({core}, (task, round_name, share.tolist()))
+        for core, share in zip(cores(), shares, strict=True)
+    ]
+    rows = [row for lines in run_pinned(__file__, requests) for row in lines]
     return {row["number"]: row["areas"] for row in rows}
 
 
@@ -142,8 +138,5 @@ def main(task: str) -> None:
     show("Round 2, 20 other seeds", spread(task, "2", kept), task)
 
 
-if __name__ == "__main__":
-    if sys.argv[1] == "--work":
-        work(*json.loads(sys.argv[2]))
-    else:
-        main(sys.argv[1])
+if __name__ == "__main__" and not work_if_asked(work):
+    main(sys.argv[1])

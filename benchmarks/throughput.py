@@ -1,93 +1,75 @@
 """How many environment steps a second one core trains, and how well two trials side by side do.
 
-    python benchmarks/throughput.py            # about two minutes on two cores
+    python benchmarks/throughput.py [TASK ...]     # about two minutes a task on two cores
 
-Each figure is the median over segments, evaluation included, compile time apart.  Trials side by
-side are processes, each pinned to a core of its own, as in a sweep.
+For every task and three shapes of the training.  Each figure is the median over segments,
+evaluation included, compile time apart.  Trials side by side are processes, each pinned to a core
+of its own, as in a sweep.  Steps are decisions: four simulation steps each on dmc_swingup.
 """
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
+from dataclasses import replace
+from typing import Any
 
-SHAPES = {
-    "128 envs x 64, 64 hidden, 4 epochs x 8": {
-        "num_envs": 128,
-        "rollout_length": 64,
-        "num_minibatches": 8,
-        "epochs": 4,
-        "hidden_sizes": [64, 64],
-        "shuffle": "envs",
-        "updates_per_segment": 8,
-        "seeds_per_trial": 1,
-    },
-    "the laptop preset": {},
-    "the notebook's settings": {
-        "num_envs": 1024,
-        "rollout_length": 128,
-        "num_minibatches": 4,
-        "epochs": 4,
-        "hidden_sizes": [128, 128],
-        "shuffle": "samples",
-        "normalize_reward": False,
-        "updates_per_segment": 2,
-        "seeds_per_trial": 1,
-    },
+from benchmarks.pinned import cores, run_pinned, work_if_asked
+from rlcore.tasks import TASKS
+from tuners.config import TrialConfig, baseline
+from tuners.presets import preset_for
+
+SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "128 envs x 64, 64 hidden, 4 epochs x 8": ("laptop", {"shuffle": "envs", "seeds_per_trial": 1}),
+    "preset laptop": ("laptop", {}),
+    "preset notebook": ("notebook", {"seeds_per_trial": 1}),
 }
 SEGMENTS = 24
-SECONDS = 20.0
+SECONDS = 16.0
 
 
-def measure(settings: dict[str, object], cores: set[int]) -> float:
-    """Returns steps/s of one trial in this process, on ``cores``: the median over segments."""
-    os.sched_setaffinity(0, cores)
-    from tuners.config import TrialConfig, baseline, make_ppo_config
+def config_of(task: str, shape: str) -> TrialConfig:
+    """Returns the config to train: segments of about as many steps as the preset has, at most."""
+    preset, changes = SHAPES[shape]
+    entries = preset_for(preset, task)
+    ppo = replace(entries["ppo"], **changes)
+    updates = min(ppo.updates_per_segment, max(1, 262_144 // ppo.steps_per_update))
+    ppo = replace(ppo, updates_per_segment=updates)
+    budget = ppo.steps_per_segment * SEGMENTS
+    return TrialConfig(task, reward=baseline(task), ppo=ppo, budget=budget)
+
+
+def measure(request: Any) -> None:
+    """Prints the steps/s of one trial in this process: the median over segments."""
     from tuners.trial import Trial
 
-    ppo = make_ppo_config(settings)
-    budget = ppo.steps_per_segment * SEGMENTS
-    trial = Trial(
-        TrialConfig(reward=baseline("swingup"), ppo=ppo, budget=budget),
-        list(range(ppo.seeds_per_trial)),
-    )
+    config = config_of(*request)
+    trial = Trial(config, list(range(config.ppo.seeds_per_trial)))
     trial.advance()
     rates, begun = [], time.monotonic()
     while not trial.finished and time.monotonic() - begun < SECONDS:
         rates.append(trial.advance()["steps_per_second"])
-    return statistics.median(rates)
+    print(json.dumps(statistics.median(rates)))
 
 
-def side_by_side(settings: dict[str, object], groups: list[set[int]]) -> list[float]:
+def side_by_side(task: str, shape: str, groups: list[set[int]]) -> list[float]:
     """Returns the steps/s of one process on each group of cores, all at the same time."""
-    processes = []
-    for cores in groups:
-        request = json.dumps({"settings": settings, "cores": sorted(cores)})
-        processes.append(
-            subprocess.Popen([sys.executable, __file__, request], stdout=subprocess.PIPE, text=True)
-        )
-    return [float(process.communicate()[0]) for process in processes]
+    return [rate for (rate,) in run_pinned(__file__, [(group, (task, shape)) for group in groups])]
 
 
-def main() -> None:
+def main(tasks: list[str]) -> None:
     """Prints the table."""
-    cores = sorted(os.sched_getaffinity(0))
-    print(f"{'':42}{'one core':>12}{'a trial a core':>16}{'ratio':>8}{'all cores, one':>16}")
-    for name, settings in SHAPES.items():
-        (alone,) = side_by_side(settings, [{cores[0]}])
-        together = sum(side_by_side(settings, [{core} for core in cores]))
-        (spread,) = side_by_side(settings, [set(cores)])
-        print(
-            f"{name:42}{alone:12,.0f}{together:16,.0f}{together / alone:8.2f}{spread:16,.0f}",
-            flush=True,
-        )
+    heads = ("one core", "a trial a core", "ratio", "all cores, one")
+    print(f"{'':13}{'':41}" + "".join(f"{head:>16}" for head in heads))
+    for task in tasks:
+        for shape in SHAPES:
+            (alone,) = side_by_side(task, shape, [{cores()[0]}])
+            together = sum(side_by_side(task, shape, [{core} for core in cores()]))
+            (spread,) = side_by_side(task, shape, [set(cores())])
+            figures = (f"{alone:,.0f}", f"{together:,.0f}", f"{together / alone:.2f}")
+            cells = "".join(f"{cell:>16}" for cell in (*figures, f"{spread:,.0f}"))
+            print(f"{task:13}{shape:41}{cells}", flush=True)
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        asked = json.loads(sys.argv[1])
-        print(measure(asked["settings"], set(asked["cores"])))
-    else:
-        main()
+if __name__ == "__main__" and not work_if_asked(measure):
+    main(sys.argv[1:] or list(TASKS))

@@ -8,14 +8,13 @@ one core that trains one seed, evaluation included and compile time apart.
 """
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from benchmarks.pinned import cores, run_pinned, work_if_asked
 from rlcore.rewards import SHAPES
 from tuners.config import TrialConfig
 from tuners.spec import make_spec
@@ -37,11 +36,11 @@ def config_of(task: str, shape: str) -> TrialConfig:
     return replace(base, ppo=ppo, budget=BUDGET)
 
 
-def work(task: str, shape: str, seeds: list[int], core: int) -> None:
+def work(request: Any) -> None:
     """Prints each seed's scores and the seconds of its segments as a line of JSON."""
-    os.sched_setaffinity(0, {core})
     from tuners.trial import Trial
 
+    task, shape, seeds = request
     config = config_of(task, shape)
     for seed in seeds:
         trial, scores, seconds = Trial(config, [seed]), [], []
@@ -63,17 +62,15 @@ def arrival(scores: list[float]) -> int | None:
 
 def main(task: str, shapes: list[str]) -> None:
     """Prints a line a shape."""
-    cores = sorted(os.sched_getaffinity(0))
+    shares = np.array_split(SEEDS, len(cores()))
     print(f"{task}: first of {IN_A_ROW} evaluations in a row above {THRESHOLD:.0f}, 20 seeds")
     for shape in shapes:
         segment = config_of(task, shape).ppo.steps_per_segment
-        processes = []
-        for core, share in zip(cores, np.array_split(SEEDS, len(cores)), strict=True):
-            request = json.dumps([task, shape, share.tolist(), core])
-            command = [sys.executable, str(Path(__file__)), "--work", request]
-            processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        lines = [line for process in processes for line in process.communicate()[0].splitlines()]
-        runs = [json.loads(line) for line in lines]
+        requests = [
+            ({core}, (task, shape, share.tolist()))
+            for core, share in zip(cores(), shares, strict=True)
+        ]
+        runs = [run for lines in run_pinned(__file__, requests) for run in lines]
         arrivals = [(arrival(run["scores"]), run) for run in runs]
         steps = [(first + 1) * segment / 1e6 for first, _ in arrivals if first is not None]
         times = [sum(run["seconds"][: first + 1]) for first, run in arrivals if first is not None]
@@ -86,8 +83,5 @@ def main(task: str, shapes: list[str]) -> None:
         print(line, flush=True)
 
 
-if __name__ == "__main__":
-    if sys.argv[1] == "--work":
-        work(*json.loads(sys.argv[2]))
-    else:
-        main(sys.argv[1], sys.argv[2:])
+if __name__ == "__main__" and not work_if_asked(work):
+    main(sys.argv[1], sys.argv[2:])
