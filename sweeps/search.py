@@ -5,37 +5,26 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sweeps.search_flags import Flags
 from tuners.ahead import start_compiling
-from tuners.config import baseline
+from tuners.config import baseline, static_configs
 from tuners.describe import describe_change, likeness_to_score
 from tuners.phases import BASELINE, TASK_SCORE
 from tuners.ray_settings import apply_ray_settings, joins_cluster
-from tuners.space import Domain, load_space
+from tuners.sequels import begin_with, extend
+from tuners.space import BadInput, Domain, load_space
 from tuners.spec import SweepSpec, check_code_version, load_spec, make_spec, prepare
 from tuners.tracking import run_link
-from tuners.validate import COLUMNS, verdict
+from tuners.validate import COLUMNS, Estimate, verdict
 
 if TYPE_CHECKING:
     from tuners.run import SweepResult
-
-
-class SearchFlags(Protocol):
-    """The flags that every search script has."""
-
-    preset: str
-    task: str
-    name: str | None
-    resume: str | None
-    space: Path | None
-    tracking_uri: str | None
-    runs_dir: Path
-    address: str | None
 
 
 LOG_WIDTH = 110
@@ -46,6 +35,8 @@ _OVERRIDES = (
     "seeds_per_trial",
     "scheduler",
     "searcher",
+    "objective",
+    "spread_penalty",
     "grace_period",
     "num_finalists",
     "validation_seeds",
@@ -55,15 +46,16 @@ _OVERRIDES = (
 )
 
 
-def run_search(flags: Any, default_space: Callable[[str], Mapping[str, Domain]]) -> int:
+def run_search(
+    flags: Flags, default_space: Callable[[str], Mapping[str, Domain]], script: str
+) -> int:
     """Runs the sweep that the flags ask for and prints what it found; returns the exit code."""
     console = make_console()
-    spec = _resumed(flags) if flags.resume is not None else _fresh(flags, default_space)
-    prepare(spec, resume=flags.resume is not None)
+    spec = _make_spec(flags, default_space)
     _print_plan(console, spec)
     begun = time.monotonic()
     if spec.gpus_per_trial == 0:
-        start_compiling(spec.base)
+        start_compiling(list(static_configs(spec.base, spec.space)))
     apply_ray_settings(flags.address)
     from tuners.run import Interrupted, run_sweep  # Ray takes seconds to import
 
@@ -71,7 +63,8 @@ def run_search(flags: Any, default_space: Callable[[str], Mapping[str, Domain]])
         result = run_sweep(spec, console=console, address=flags.address)
     except Interrupted:
         console.print(f"Interrupted. Everything known is in {spec.folder}; to go on:")
-        console.print(f"  {_command(spec)} --resume {spec.name}", highlight=False)
+        command = f"python sweeps/{Path(script).name} --resume {spec.name}{_runs(spec)}"
+        console.print(f"  {command}", highlight=False)
         return 130
     print_result(console, spec, result, time.monotonic() - begun)
     return 0
@@ -83,23 +76,39 @@ def make_console() -> Console:
     return Console(soft_wrap=True, width=width)
 
 
-def _fresh(flags: Any, default_space: Callable[[str], Mapping[str, Domain]]) -> SweepSpec:
-    space = load_space(flags.space) if flags.space is not None else None
+def _make_spec(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]]) -> SweepSpec:
+    """Returns the sweep to run; its folder is there and fits.
+
+    Raises:
+        BadInput: flags that cannot be met.
+    """
+    goes_on = [name for name in ("resume", "extend") if getattr(flags, name) is not None]
+    if len(goes_on) == 2:
+        raise BadInput("give --resume or --extend, not both")
+    if not goes_on:
+        spec = _fresh(flags, default_space)
+        prepare(spec, resume=False)
+        return spec
+    spec = load_spec(flags.runs_dir / getattr(flags, goes_on[0]))
+    check_code_version(spec.folder)
+    prepare(spec, resume=True)
+    return spec if goes_on == ["resume"] else extend(spec, flags.num_trials)
+
+
+def _fresh(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]]) -> SweepSpec:
+    space = load_space(flags.space) if flags.space is not None else default_space(flags.task)
     preset = pick_preset(flags.address) if flags.preset == "auto" else flags.preset
-    return make_spec(
+    spec = make_spec(
         name=f"{flags.task}-{time.strftime('%Y%m%d-%H%M%S')}" if flags.name is None else flags.name,
         preset=preset,
         task=flags.task,
         reward=baseline(flags.task),
-        space=space or default_space(flags.task),
+        space=space,
         **{name: getattr(flags, name) for name in _OVERRIDES},
     )
-
-
-def _resumed(flags: Any) -> SweepSpec:
-    spec = load_spec(flags.runs_dir / flags.resume)
-    check_code_version(spec.folder)
-    return spec
+    if flags.warm_start is None:
+        return spec
+    return begin_with(spec, flags.runs_dir / flags.warm_start)
 
 
 def pick_preset(address: str | None) -> str:
@@ -134,7 +143,7 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
         highlight=False,
     )
     if winner != BASELINE:
-        console.print("\nWhat changed in the reward:")
+        console.print("\nWhat changed:")
         for line in describe_change(spec.base, plan.config_of(winner)):
             console.print(f"  - {line}", highlight=False)
         likeness = likeness_to_score(spec, winner)
@@ -170,14 +179,14 @@ def _final_table(result: "SweepResult") -> Table:
     return table
 
 
-def _cell(cell: Any, unit: str) -> str:
+def _cell(cell: Estimate, unit: str) -> str:
     digits = 2 if unit else 0
     unit = f" {unit}" if unit else ""
     return f"{cell.value:.{digits}f}{unit} [{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
 
 
 def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
-    runs = "" if spec.runs_dir == Path("runs") else f" --runs-dir {shlex.quote(str(spec.runs_dir))}"
+    runs = _runs(spec)
     if not tracked:
         console.print(
             "[yellow]MLflow lacks part of the sweep; once it answers, run:"
@@ -200,5 +209,6 @@ def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
     console.print(f"  watch     {video}/*.mp4", highlight=False)
 
 
-def _command(spec: SweepSpec) -> str:
-    return "python sweeps/reward_search.py"
+def _runs(spec: SweepSpec) -> str:
+    """Returns the flag that names the folder of sweeps, where it is not the usual one."""
+    return "" if spec.runs_dir == Path("runs") else f" --runs-dir {shlex.quote(str(spec.runs_dir))}"

@@ -33,7 +33,7 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
         f" {spec.base.full_length:,} env_steps each",
         highlight=False,
     )
-    start_compiling(spec.base)
+    start_compiling([spec.base])
     apply_ray_settings(flags.address)
     from tuners.run import Interrupted
     from tuners.shapes import plot_path, run_shapes

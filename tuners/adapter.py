@@ -1,7 +1,7 @@
 """What Ray Tune calls while a sweep runs: the next job, each report, the stop signal."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,10 +9,10 @@ from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from tuners.phases import Job, Outcome, Plan
-from tuners.results import ResultsWriter, config_json, now
+from tuners.objectives import Outcome
+from tuners.phases import Job, Plan
+from tuners.results import OUTCOME_COLUMNS, ResultsWriter, config_json, now
 
-FAILED = Outcome(objective=0.0, stop_reason="error")
 Listener = Callable[[str, dict[str, Any]], None]
 
 
@@ -33,7 +33,7 @@ class PlanSearcher(_NotSaved, Searcher):
         self, plan: Plan, to_tune: Callable[[Job], dict[str, Any]], interrupted: threading.Event
     ) -> None:
         """Takes jobs from ``plan``; ``to_tune`` turns one into a Tune config."""
-        super().__init__(metric="area", mode="max")
+        super().__init__(metric="objective", mode="max")
         self._plan = plan
         self._to_tune = to_tune
         self._interrupted = interrupted
@@ -145,9 +145,7 @@ class SweepCallback(_NotSaved, Callback):
         reason = self._stop_reason(job, last) if "env_steps" in last else "interrupted"
         if reason is None or reason == "interrupted":
             return
-        # What a trial that ended early did not train counts as score 0.
-        area = last["area"] * last["env_steps"] / job.config.full_length
-        self._end(trial, job, Outcome(float(last["objective"]), reason, area), last)
+        self._end(trial, job, outcome_of(last, reason), last)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -155,7 +153,10 @@ class SweepCallback(_NotSaved, Callback):
         """Notes that a job failed for good, after its retries."""
         job = self._job(trial)
         self._running.discard(job.name)
-        self._end(trial, job, FAILED, trial.last_result or {})
+        spec, config = self._plan.spec, job.config
+        floor = spec.judge.floor(config.full_length, config.ppo.steps_per_segment)
+        last = {**(trial.last_result or {}), "objective": floor}
+        self._end(trial, job, outcome_of(last, "error"), last)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Makes what came in durable, about once a second."""
@@ -171,9 +172,7 @@ class SweepCallback(_NotSaved, Callback):
                 "status": "error" if outcome.stop_reason == "error" else "finished",
                 "stop_reason": outcome.stop_reason,
                 "env_steps": last.get("env_steps", 0),
-                "objective": outcome.objective,
-                "area": outcome.area,
-                "score": last.get("score"),
+                **{name: last.get(name) for name in OUTCOME_COLUMNS},
                 "ended": now(),
                 "checkpoint": self._relative(checkpoint.path) if checkpoint else None,
             }
@@ -188,7 +187,7 @@ class SweepCallback(_NotSaved, Callback):
             return "budget"
         if self._interrupted.is_set():
             return "interrupted"
-        return "asha" if row["done"] else None
+        return self._plan.spec.scheduler if row["done"] else None
 
     def _job(self, trial: Trial) -> Job:
         return self._plan.jobs[trial.config["job"]]
@@ -199,3 +198,14 @@ class SweepCallback(_NotSaved, Callback):
     def _tell(self, event: str, row: dict[str, Any]) -> None:
         for listener in self._listeners:
             listener(event, row)
+
+
+def outcome_of(row: Mapping[str, Any], stop_reason: str) -> Outcome:
+    """Returns the outcome of a job from its last report or its row in the trials table."""
+    return Outcome(
+        objective=float(row["objective"]),
+        stop_reason=stop_reason,
+        env_steps=row.get("env_steps") or 0,
+        final_score=row.get("final_score") or 0.0,
+        steps_to_threshold=row.get("steps_to_threshold") or 0.0,
+    )

@@ -1,20 +1,22 @@
-"""Compiles a CPU trial's program into the cache on disk while Ray starts: a process of its own.
+"""Compiles CPU trials' programs into the cache on disk while Ray starts: a process of its own.
 
-python -m tuners.ahead CONFIG_AS_JSON
+python -m tuners.ahead CONFIGS_AS_JSON
 """
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from tuners.config import TrialConfig
 from tuners.pinning import pin_to_last_core
 
 
-def start_compiling(config: TrialConfig) -> "subprocess.Popen[bytes]":
-    """Returns the process; workers that need the program meanwhile wait for it."""
-    command = [sys.executable, "-m", "tuners.ahead", json.dumps(config.to_dict())]
+def start_compiling(configs: Sequence[TrialConfig]) -> "subprocess.Popen[bytes]":
+    """Returns the process; workers that need a program meanwhile wait for it."""
+    entries = json.dumps([config.to_dict() for config in configs])
+    command = [sys.executable, "-m", "tuners.ahead", entries]
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -24,13 +26,14 @@ def start_compiling(config: TrialConfig) -> "subprocess.Popen[bytes]":
     )
 
 
-def _compile(config: TrialConfig) -> None:
+def _compile(configs: Sequence[TrialConfig]) -> None:
     # On one core, as a worker: what XLA makes depends on the number of cores it sees.
     pin_to_last_core()
     from tuners.trial import segment_program
 
-    segment_program(config)
+    for config in configs:
+        segment_program(config)
 
 
 if __name__ == "__main__":
-    _compile(TrialConfig.from_dict(json.loads(sys.argv[1])))
+    _compile([TrialConfig.from_dict(entries) for entries in json.loads(sys.argv[1])])

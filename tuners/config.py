@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from rlcore.ppo.config import HYPERPARAMETERS, STATIC, PPOConfig
+from rlcore.ppo.config import HYPERPARAMETERS, STATIC, Hyperparameters, PPOConfig
 from rlcore.rewards import COMBINATIONS, SHAPES, TERMS
-from rlcore.rewards.compose import MULTIPLIED, reward_names
+from rlcore.rewards.compose import MULTIPLIED, reward_defaults
 from rlcore.tasks import TASKS
 from tuners.space import BadInput, Choice, Route, Space, is_number
 
@@ -190,7 +190,7 @@ def route(task: str, name: str) -> Route:
     """
     head, _, rest = name.partition(".")
     if head == "reward" and rest:
-        known = [f"reward.{entry}" for entry in reward_names(TERMS[task])]
+        known = [f"reward.{entry}" for entry in reward_defaults(TERMS[task])]
         if name not in known:
             raise BadInput(f"unknown reward parameter '{name}'; known: {', '.join(known)}")
         return "reward"
@@ -208,6 +208,30 @@ def route(task: str, name: str) -> Route:
         f"unknown parameter '{name}'; known: reward.<term>.<parameter>, task.<constant>,"
         f" {', '.join((*_RANGES, *STATIC))}"
     )
+
+
+def value_of(config: TrialConfig, name: str) -> Any:
+    """Returns what a config has under a search space's name.
+
+    Raises:
+        BadInput: no such term, parameter, constant or setting.
+    """
+    where = route(config.task, name)
+    if where == "static":
+        return getattr(config.ppo, name)
+    if where == "hyperparameter":
+        return config.hyperparameters.get(name, getattr(Hyperparameters, name))
+    key = name.split(".", 1)[1]
+    if where == "task":
+        return config.constants.get(key, getattr(TASKS[config.task], key))
+    return config.reward.get(key, reward_defaults(TERMS[config.task])[key])
+
+
+def values_in_space(config: TrialConfig, space: Space) -> dict[str, Any] | None:
+    """Returns a config as a point of ``space``, or None if it lies outside."""
+    values = {name: value_of(config, name) for name in space}
+    inside = all(space[name].contains(value) for name, value in values.items())
+    return values if inside else None
 
 
 def check_value(task: str, name: str, value: Any) -> None:

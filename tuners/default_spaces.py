@@ -1,6 +1,6 @@
 """The search spaces that the scripts start from; ``--space`` replaces them."""
 
-from tuners.space import BadInput, Choice, Domain, LogUniform, Uniform
+from tuners.space import BadInput, Choice, Domain, LogUniform, OneMinusLogUniform, Uniform
 
 _SWITCH = Choice((True, False))
 _UNIT = Uniform(0.0, 1.0)
@@ -51,6 +51,17 @@ _BALANCE: dict[str, Domain] = {
     "reward.kinetic.on": _SWITCH,
     "reward.kinetic.weight": LogUniform(0.005, 0.5),
 }
+# Wide enough to hold what docs/defaults.md found best on each task.
+_HYPERPARAMETERS: dict[str, Domain] = {
+    "learning_rate": LogUniform(5e-4, 8e-3),
+    "gamma": OneMinusLogUniform(0.97, 0.997),
+    "gae_lambda": Uniform(0.85, 0.99),
+    "clip_range": Uniform(0.1, 0.35),
+    "entropy_coef": LogUniform(1e-4, 3e-2),
+    "max_grad_norm": LogUniform(0.3, 5.0),
+    "init_log_std": Uniform(-1.0, 0.3),
+    "num_minibatches": Choice((4, 8)),  # a compile each
+}
 _REWARD = {"swingup": _SWING_UP, "dmc_swingup": _SWING_UP, "balance": _BALANCE}
 
 
@@ -63,3 +74,17 @@ def reward_space(task: str) -> dict[str, Domain]:
     if task not in _REWARD:
         raise BadInput(f"task is '{task}'; a default reward space exists for: {', '.join(_REWARD)}")
     return dict(_REWARD[task])
+
+
+def hyperparameter_space(task: str) -> dict[str, Domain]:
+    """Returns the default space of PPO's hyperparameters; it is the same for every task."""
+    return dict(_HYPERPARAMETERS)
+
+
+def joint_space(task: str) -> dict[str, Domain]:
+    """Returns reward shapes and hyperparameters together.
+
+    Raises:
+        BadInput: the task has no default space of reward shapes.
+    """
+    return reward_space(task) | hyperparameter_space(task)

@@ -1,4 +1,4 @@
-"""A reward shape in plain words: what changed, and how near it is to the score itself."""
+"""A configuration in plain words: what changed, and how near its reward is to the score itself."""
 
 import json
 from typing import Any
@@ -7,21 +7,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.ppo.config import Hyperparameters
+from rlcore.ppo.config import HYPERPARAMETERS, STATIC, Hyperparameters
 from rlcore.rewards import TERMS, make_reward_params, shaped_reward
 from rlcore.rewards.compose import MULTIPLIED
 from rlcore.tasks import TASKS
 from rlcore.tasks.dynamics import CartPoleState
 from rlcore.video import load_recording
-from tuners.config import TrialConfig
+from tuners.config import TrialConfig, value_of
 from tuners.layout import RECORDING_FILE
 from tuners.results import read_trials
 from tuners.spec import SweepSpec
 
+_HYPERPARAMETERS = [name for name in HYPERPARAMETERS if name != "budget"]
+
 
 def describe_change(before: TrialConfig, after: TrialConfig) -> list[str]:
-    """Returns a line for each way in which two configs' reward shapes differ in effect."""
-    lines = []
+    """Returns a line for each way in which two configs differ in effect."""
+    lines = _changed_settings(before, after)
     combine = [config.reward.get("combine", "sum") for config in (before, after)]
     if combine[0] != combine[1]:
         lines.append(f"terms are combined by {combine[1]}, not by {combine[0]}")
@@ -36,6 +38,17 @@ def describe_change(before: TrialConfig, after: TrialConfig) -> list[str]:
     for name in [name for name in new if name in old and new[name] != old[name]]:
         lines.append(f"changed: {name} ({_settings(old[name])} -> {_settings(new[name])})")
     return lines or ["nothing"]
+
+
+def _changed_settings(before: TrialConfig, after: TrialConfig) -> list[str]:
+    """Returns a line for each setting of PPO and each constant of the task that differs."""
+    names = [*STATIC, *_HYPERPARAMETERS, *(f"task.{name}" for name in after.constants)]
+    pairs = [(name, value_of(before, name), value_of(after, name)) for name in names]
+    return [
+        f"changed: {name} ({_number(old)} -> {_number(new)})"
+        for name, old, new in pairs
+        if old != new
+    ]
 
 
 def active_terms(config: TrialConfig) -> dict[str, dict[str, float]]:
@@ -111,4 +124,8 @@ def _lived(recording: Any) -> np.ndarray:
 
 
 def _settings(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+    return ", ".join(f"{name} {_number(value)}" for name, value in values.items())
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

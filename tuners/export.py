@@ -36,6 +36,7 @@ from tuners.results import read_trials
 from tuners.space import BadInput
 from tuners.spec import check_writable
 from tuners.tracking import SUMMARY
+from tuners.validate import FINAL_WINDOW
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def load_best(folder: Path) -> Best:
         arrays = load_file(checkpoint / STATE_FILE)
     except (OSError, ValueError) as error:
         raise BadInput(f"the winner's checkpoint cannot be read: {error}") from error
-    best = int(np.argmax(np.mean(metadata["recent_scores"], axis=0)))
+    best = int(np.argmax(np.mean(metadata["scores"][-FINAL_WINDOW:], axis=0)))
     policy = policy_from_checkpoint(arrays, config, best)
     return Best(
         folder, comparison, config, policy, metadata["seeds"][best], trial["trial"], checkpoint

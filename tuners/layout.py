@@ -12,6 +12,7 @@ SEGMENTS_FOLDER = "segments.parquet"
 MEDIA_FOLDER = "media"
 PLOTS_FOLDER = "plots"
 TUNE_FOLDER = "tune"
+STUDY_FILE = f"{TUNE_FOLDER}/optuna.journal"  # trusted like Tune's own state: CMA-ES pickles there
 
 # In a checkpoint's folder.
 STATE_FILE = "state.safetensors"

@@ -8,12 +8,13 @@ phase waits for its last job.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rlcore.rewards import SHAPES
-from tuners.config import TrialConfig
+from tuners.config import TrialConfig, value_of
+from tuners.objectives import PARETO, Outcome, pareto_ranks
 from tuners.searchers import SEARCHERS
 from tuners.spec import SweepSpec
 
@@ -40,21 +41,13 @@ class Job:
     config: TrialConfig
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended.
+class _Next(NamedTuple):
+    """A job before its config is asked for: a searcher is asked as late as can be."""
 
-    Attributes:
-        objective: the score at the end of training.
-        stop_reason: ``budget``, ``asha``, ``diverged`` or ``error``.
-        area: the mean score over all of training, the area under the score curve.  Finalists and
-            winner are chosen by it: it rises with the score reached as with reaching it soon, and
-            two seeds tell more about it than about a few evaluations at the end.
-    """
-
-    objective: float
-    stop_reason: str
-    area: float = 0.0
+    name: str
+    phase: str
+    row: str
+    seeds: tuple[int, ...]
 
 
 class Plan:
@@ -69,30 +62,44 @@ class Plan:
         self.jobs: dict[str, Job] = {}
         self.outcomes: dict[str, Outcome] = {}
         self._unfinished: deque[Job] = deque()
-        self._suggest = SEARCHERS[spec.searcher](spec.space, spec.seed)
+        self._searcher = SEARCHERS[spec.searcher](spec)
 
     def restore(self, ended: Iterable[tuple[Job, Outcome]], unfinished: Iterable[Job]) -> None:
         """Takes in the jobs of an earlier run; the unfinished ones are handed out first."""
+        ended, unfinished = list(ended), list(unfinished)
+        self._searcher.restore(
+            {
+                number: {name: value_of(job.config, name) for name in self.spec.space}
+                for job in (*(job for job, _ in ended), *unfinished)
+                if job.phase == "search" and (number := trial_number(job.name)) > 0
+            }
+        )
         for job, outcome in ended:
             self.jobs[job.name] = job
-            self.outcomes[job.name] = outcome
+            self.end(job.name, outcome)
         self._unfinished.extend(unfinished)
 
     def next_job(self) -> Job | None:
         """Returns the next job, or None if none can be told before a running one ends."""
-        job = self._unfinished.popleft() if self._unfinished else self._next_new()
-        if job is not None:
-            self.jobs[job.name] = job
+        if self._unfinished:
+            job = self._unfinished.popleft()
+        elif (chosen := self._next_new()) is not None:
+            job = Job(*chosen, config=self.config_of(chosen.row))
+        else:
+            return None
+        self.jobs[job.name] = job
         return job
 
     def end(self, name: str, outcome: Outcome) -> None:
         """Takes in how a job ended."""
         self.outcomes[name] = outcome
+        if self.jobs[name].phase == "search":
+            self._searcher.tell(trial_number(name), outcome)
 
     @property
     def finished(self) -> bool:
         """Whether every job of the sweep has ended."""
-        if self._unfinished or not self._all_ended(self.jobs.values()):
+        if self._unfinished or not self._all_ended(self.jobs):
             return False
         return self._next_new() is None
 
@@ -102,28 +109,30 @@ class Plan:
 
         The baseline is not among them: it is validated in any case.
         """
-        if not self._all_ended(self._search_jobs()):
+        if not self._all_ended(self._search_names()):
             return None
-        full = [
-            (outcome.area, self.jobs[name].row)
+        full = {
+            self.jobs[name].row: outcome
             for name, outcome in self.outcomes.items()
             if self.jobs[name].phase == "search" and outcome.stop_reason == "budget"
-        ]
-        ranked = sorted(full, key=lambda entry: (-entry[0], entry[1]))
-        return [row for _, row in ranked if row != BASELINE][: self.spec.num_finalists]
+        }
+        full.pop(BASELINE, None)
+        fronts = pareto_ranks(full) if self.spec.objective == PARETO else dict.fromkeys(full, 0)
+        ranked = sorted(full, key=lambda row: (fronts[row], -full[row].objective, row))
+        return ranked[: self.spec.num_finalists]
 
     @property
     def validation(self) -> dict[str, float] | None:
-        """Mean area by row, best first, or None before the validation ended."""
+        """Mean objective by row, best first, or None before the validation ended."""
         finalists = self.finalists
         if finalists is None:
             return None
         means = {}
         for row in (BASELINE, *finalists):
-            jobs = list(self._batches("validation", row))
-            if not self._all_ended(jobs):
+            names = [batch.name for batch in self._batches("validation", row)]
+            if not self._all_ended(names):
                 return None
-            means[row] = float(np.mean([self.outcomes[job.name].area for job in jobs]))
+            means[row] = float(np.mean([self.outcomes[name].objective for name in names]))
         return dict(sorted(means.items(), key=lambda item: -item[1]))
 
     @property
@@ -148,15 +157,18 @@ class Plan:
             return self.spec.base
         if row == TASK_SCORE:
             return replace(self.spec.base, reward=dict(SHAPES[self.spec.base.task][TASK_SCORE]))
-        number = int(row.removeprefix("trial-"))
-        return self.spec.base.with_values(self._suggest(number))
+        if row in self.jobs:
+            return self.jobs[row].config
+        return self.spec.base.with_values(self._searcher.suggest(trial_number(row)))
 
-    def _next_new(self) -> Job | None:
+    def _next_new(self) -> _Next | None:
         return next((job for job in self._candidates() if job.name not in self.jobs), None)
 
-    def _candidates(self) -> Iterator[Job]:
+    def _candidates(self) -> Iterator[_Next]:
         """Yields every job that could run now, the most urgent first."""
-        yield from self._search_jobs()
+        seeds = tuple(self.spec.seeds("search"))
+        for number, name in enumerate(self._search_names()):
+            yield _Next(name, "search", BASELINE if number == 0 else name, seeds)
         finalists = self.finalists
         for row in finalists or ():
             yield from self._batches("validation", row)
@@ -169,29 +181,27 @@ class Plan:
         yield from self._batches("test", BASELINE)
         yield from self._batches("validation", BASELINE)
 
-    def _search_jobs(self) -> Iterator[Job]:
-        seeds = tuple(self.spec.seeds("search"))
-        for number in range(self.spec.num_trials):
-            name = f"trial-{number:03d}"
-            if name in self.jobs:
-                yield self.jobs[name]
-            else:
-                row = BASELINE if number == 0 else name
-                yield Job(name, "search", row, seeds, self.config_of(row))
+    def _search_names(self) -> Iterator[str]:
+        return (trial_name(number) for number in range(self.spec.num_trials))
 
-    def _batches(self, phase: str, row: str) -> Iterator[Job]:
+    def _batches(self, phase: str, row: str) -> Iterator[_Next]:
         seeds = self.spec.seeds(phase)
         size = self.spec.base.ppo.seeds_per_trial
         for batch, start in enumerate(range(0, len(seeds), size)):
-            name = job_name(phase, row, batch)
-            if name in self.jobs:
-                yield self.jobs[name]
-            else:
-                config = self.config_of(row)
-                yield Job(name, phase, row, tuple(seeds[start : start + size]), config)
+            yield _Next(job_name(phase, row, batch), phase, row, tuple(seeds[start : start + size]))
 
-    def _all_ended(self, jobs: Iterable[Job]) -> bool:
-        return all(job.name in self.outcomes for job in jobs)
+    def _all_ended(self, names: Iterable[str]) -> bool:
+        return all(name in self.outcomes for name in names)
+
+
+def trial_name(number: int) -> str:
+    """Returns the name of a trial of the search."""
+    return f"trial-{number:03d}"
+
+
+def trial_number(name: str) -> int:
+    """Returns the number of a trial of the search."""
+    return int(name.removeprefix("trial-"))
 
 
 def job_name(phase: str, row: str, batch: int) -> str:

@@ -104,6 +104,14 @@ _TASK_HYPERPARAMETERS: dict[str, dict[str, float]] = {
         "clip_range": 0.32,
         "entropy_coef": 0.001,
     },
+    "balance": {
+        "learning_rate": 4e-3,
+        "gamma": 0.985,
+        "gae_lambda": 0.96,
+        "clip_range": 0.25,
+        "entropy_coef": 0.001,
+        "max_grad_norm": 5.0,
+    },
 }
 # What a task changes in one preset.  That of balance and notebook: the second notebook's settings
 # (DESIGN section 5).
@@ -113,6 +121,7 @@ _TASK_PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "budget": 32 * _LAPTOP_PPO.steps_per_segment,
         "grace_period": 8 * _LAPTOP_PPO.steps_per_segment,
     },
+    ("balance", "laptop"): {"ppo": PPOConfig(num_envs=64, updates_per_segment=8)},
     ("balance", "notebook"): {
         "ppo": PPOConfig(
             num_envs=4,

@@ -19,8 +19,11 @@ from rlcore.files import replacing
 from tuners.layout import SEGMENTS_FOLDER, TRIALS_FILE
 from tuners.space import BadInput
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MERGE_ABOVE = 64
+
+# How a trial stands at a segment: columns of both tables.
+OUTCOME_COLUMNS = ("objective", "score", "final_score", "area", "steps_to_threshold")
 
 TRIALS_SCHEMA = pa.schema(
     [
@@ -33,12 +36,13 @@ TRIALS_SCHEMA = pa.schema(
         pa.field(
             "stop_reason",
             pa.string(),
-            metadata={"about": "budget, asha, diverged or error; empty while it runs"},
+            metadata={"about": "budget, asha, median, diverged or error; empty while it runs"},
         ),
         pa.field("env_steps", pa.int64(), metadata={"about": "trained so far, per seed"}),
-        pa.field("objective", pa.float64(), metadata={"about": "of the last segment"}),
-        pa.field("score", pa.float64(), metadata={"about": "of the last segment"}),
-        pa.field("area", pa.float64(), metadata={"about": "mean score over the whole budget"}),
+        *(
+            pa.field(name, pa.float64(), metadata={"about": "of the last segment"})
+            for name in OUTCOME_COLUMNS
+        ),
         pa.field("started", pa.float64(), metadata={"about": "Unix time, s"}),
         pa.field("ended", pa.float64(), metadata={"about": "Unix time, s"}),
         pa.field("checkpoint", pa.string(), metadata={"about": "folder, relative to the sweep"}),
@@ -52,9 +56,12 @@ _SEGMENT_NUMBERS = {
 }
 _SEGMENT_FLOATS = {
     "time": "Unix time of the report, s",
-    "objective": "mean over seeds and the last 3 segments of the score",
+    "objective": "what scheduler and searcher see, as the sweep's objective says",
     "score": "mean over seeds, in [0, 1000]; 0 if diverged",
+    "final_score": "mean over seeds of the score over the last 3 segments",
     "area": "mean score over all segments so far: the area under the score curve",
+    "steps_to_threshold": "million env_steps until the score stays above 800, mean over seeds;"
+    " a seed below it counts as a segment more than it has trained",
     "upright_fraction": "share of the last half of the horizon with cos theta > 0.95",
     "episode_length": "simulation steps, in evaluation",
     "time_to_upright": "s",

@@ -19,16 +19,16 @@ from rich.console import Console
 from rlcore.checkpoint import read_metadata
 from rlcore.files import replacing
 from tuners import tracking
-from tuners.adapter import InterruptStopper, PlanSearcher, SweepCallback
-from tuners.asha import SearchPhaseASHA
+from tuners.adapter import InterruptStopper, PlanSearcher, SweepCallback, outcome_of
 from tuners.console import SweepConsole
 from tuners.layout import COMPARISON_FILE, STATE_FILE, TUNE_FOLDER, newest_checkpoint
 from tuners.media import MediaQueue
-from tuners.phases import BASELINE, TASK_SCORE, Job, Outcome, Plan, job_from_row, job_name
+from tuners.phases import BASELINE, TASK_SCORE, Job, Plan, job_from_row, job_name
 from tuners.ray_settings import joins_cluster
-from tuners.results import ResultsWriter, read_segments, read_trials
+from tuners.results import OUTCOME_COLUMNS, ResultsWriter, read_segments, read_trials
 from tuners.schedulers import SCHEDULERS
 from tuners.spec import SweepSpec
+from tuners.stopping import SearchPhaseASHA, SearchPhaseMedian
 from tuners.trainable import SegmentTrainable
 from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, utilisation
 
@@ -175,6 +175,7 @@ def _train(
             "config": job.config.to_dict(),
             "resume_from": checkpoints.get(job.name),
             "uses_gpu": spec.gpus_per_trial > 0,
+            "objective": (spec.objective, spec.spread_penalty),
         }
 
     callback = SweepCallback(plan, writer, interrupted, running, [collect, screen.listen])
@@ -207,7 +208,7 @@ def _make_tuner(
     # As many trials wait as run.  With fewer, Tune starts the workers one after the other, and
     # gives up each that is still starting when a trial ends elsewhere.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots(spec))
-    session = len(list((spec.folder / TUNE_FOLDER).glob("*"))) + 1
+    session = len(list((spec.folder / TUNE_FOLDER).glob("session-*"))) + 1
     return tune.Tuner(
         tune.with_resources(SegmentTrainable, resources),
         tune_config=tune.TuneConfig(
@@ -249,13 +250,14 @@ def _restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any)
     """Brings plan and rungs to where the tables say; returns the checkpoints of unfinished jobs."""
     ended, unfinished, checkpoints = [], [], {}
     rows = read_segments(spec.folder)
-    cut = scheduler.replay(rows) if isinstance(scheduler, SearchPhaseASHA) else set()
+    stops = isinstance(scheduler, SearchPhaseASHA | SearchPhaseMedian)
+    cut = scheduler.replay(rows) if stops else set()
     last = {row["trial"]: row for row in rows}
     for row in writer.trials.values():
         job = job_from_row(row, json.loads(row["config"]))
         known = last[job.name]["env_steps"] if job.name in last else 0
         checkpoint = newest_checkpoint(spec.folder, job.name, known)
-        reason = _end_reason(job, last.get(job.name), checkpoint, cut)
+        reason = _end_reason(job, last.get(job.name), checkpoint, spec.scheduler, cut)
         if row["status"] == "running" and reason is not None:
             row = _close(writer, job, last[job.name], checkpoint, reason)
         if row["status"] == "running":
@@ -263,23 +265,27 @@ def _restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any)
             if checkpoint is not None:
                 checkpoints[job.name] = str(checkpoint.absolute())
         else:
-            ended.append((job, Outcome(row["objective"], row["stop_reason"], row["area"])))
+            ended.append((job, outcome_of(row, row["stop_reason"])))
     plan.restore(ended, unfinished)
     return checkpoints
 
 
 def _end_reason(
-    job: Job, last: dict[str, Any] | None, checkpoint: Path | None, cut: set[str]
+    job: Job,
+    last: dict[str, Any] | None,
+    checkpoint: Path | None,
+    scheduler: str,
+    cut: set[str],
 ) -> str | None:
     """Returns why a trial had ended whose end was not written any more, or None if it goes on.
 
     One that spent its budget goes on from an earlier checkpoint if its last one is not there;
     ``cut`` names those that an interruption kept from being stopped at a rung.
     """
-    if last is None or last["stop_reason"] in ("asha", "diverged"):
+    if last is None or last["stop_reason"] in (scheduler, "diverged"):
         return None if last is None else str(last["stop_reason"])
     if last["stop_reason"] != "budget":
-        return "asha" if job.name in cut else None
+        return scheduler if job.name in cut else None
     saved = read_metadata(checkpoint / STATE_FILE)["env_steps"] if checkpoint else 0
     return "budget" if saved >= job.config.full_length else None
 
@@ -293,9 +299,7 @@ def _close(
             "status": "finished",
             "stop_reason": reason,
             "env_steps": last["env_steps"],
-            "objective": last["objective"],
-            "area": last["area"] * last["env_steps"] / job.config.full_length,
-            "score": last["score"],
+            **{name: last[name] for name in OUTCOME_COLUMNS},
             "ended": last["time"],
             "checkpoint": str(checkpoint.relative_to(writer.folder)) if checkpoint else None,
         }
@@ -313,11 +317,12 @@ def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
         curves,
         winner=winner,
         baseline=BASELINE,
-        searched_objective=plan.outcomes[searched].objective,
+        searched_score=plan.outcomes[searched].final_score,
         validated=plan.validation,
     )
     entries = {
         "sweep": spec.name,
+        "num_trials": spec.num_trials,
         "winner": winner,
         "config": plan.config_of(winner).to_dict(),
         "table": {

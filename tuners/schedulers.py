@@ -27,21 +27,24 @@ class RungSettings(Protocol):
 
 
 def asha(spec: RungSettings) -> "TrialScheduler":
-    """Returns asynchronous successive halving with one bracket (Li et al. 2020).
-
-    It ranks by the area under the score curve so far, as finalists and winner are chosen by it: the
-    last scores before a late rung hardly tell good trials apart.
-    """
-    from tuners.asha import SearchPhaseASHA
+    """Returns asynchronous successive halving with one bracket (Li et al. 2020)."""
+    from tuners.stopping import SearchPhaseASHA
 
     return SearchPhaseASHA(
         time_attr="env_steps",
-        metric="area",
+        metric="objective",
         mode="max",
         max_t=spec.base.full_length,
         grace_period=spec.grace_period,
         reduction_factor=spec.reduction_factor,
     )
+
+
+def median(spec: RungSettings) -> "TrialScheduler":
+    """Returns the median stopping rule (Golovin et al. 2017)."""
+    from tuners.stopping import SearchPhaseMedian
+
+    return SearchPhaseMedian("objective", spec.grace_period)
 
 
 def no_stopping(spec: RungSettings) -> "TrialScheduler":
@@ -53,5 +56,6 @@ def no_stopping(spec: RungSettings) -> "TrialScheduler":
 
 SCHEDULERS: dict[str, Callable[[RungSettings], "TrialScheduler"]] = {
     "asha": asha,
+    "median": median,
     "none": no_stopping,
 }

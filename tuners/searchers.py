@@ -3,19 +3,139 @@
 Trial 0 is never asked for: it is the hand-tuned baseline.
 """
 
-from collections.abc import Callable
-from typing import Any
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
 
-from tuners.space import Space, sample
+from tuners.objectives import PARETO, Outcome
+from tuners.space import BadInput, Space, grid, sample
 
-Suggest = Callable[[int], dict[str, Any]]
+
+class SearchSettings(Protocol):
+    """What a searcher reads of a sweep's description."""
+
+    @property
+    def space(self) -> Space:
+        """The search space, name to domain."""
+
+    @property
+    def seed(self) -> int:
+        """With a trial's number it decides whatever is drawn for the trial."""
+
+    @property
+    def first_values(self) -> Sequence[Mapping[str, Any]]:
+        """Values that trials 1, 2, ... have; what they leave out is drawn."""
+
+    @property
+    def objective(self) -> str:
+        """Name in ``tuners/objectives.py``."""
+
+    @property
+    def base(self) -> Any:
+        """The baseline's config."""
+
+    @property
+    def folder(self) -> Path:
+        """Where a searcher that remembers keeps what it knows."""
 
 
-def random_search(space: Space, seed: int) -> Suggest:
+class Searcher(Protocol):
+    """Proposes trials in the order of their numbers, and may learn from how they end."""
+
+    def suggest(self, number: int) -> dict[str, Any]:
+        """Returns trial ``number``'s values; the same when asked again."""
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """Takes in how a trial ended; what it knew already is passed over."""
+
+    def restore(self, known: Mapping[int, Mapping[str, Any]]) -> None:
+        """Takes in the values of trials that an earlier run began, before any other call."""
+
+
+class Memoryless:
+    """A searcher whose proposals depend on the trial's number alone."""
+
+    def __init__(
+        self, settings: SearchSettings, propose: Callable[[int], Mapping[str, Any]]
+    ) -> None:
+        """``propose`` returns a trial's values by its number."""
+        self._first = settings.first_values
+        self._propose = propose
+
+    def suggest(self, number: int) -> dict[str, Any]:
+        """Returns what is proposed, with the values that the sweep begins with in it."""
+        return {**self._propose(number), **first_values(self._first, number)}
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """Learns nothing."""
+
+    def restore(self, known: Mapping[int, Mapping[str, Any]]) -> None:
+        """Needs nothing."""
+
+
+def first_values(first: Sequence[Mapping[str, Any]], number: int) -> Mapping[str, Any]:
+    """Returns the values with which trial ``number`` was ordered, if it was."""
+    return first[number - 1] if 0 < number <= len(first) else {}
+
+
+def random_search(settings: SearchSettings) -> Searcher:
     """Returns independent draws: a trial's values depend on sweep seed and trial number alone."""
-    return lambda number: sample(space, seed, number)
+    return Memoryless(settings, partial(sample, settings.space, settings.seed))
 
 
-SEARCHERS: dict[str, Callable[[Space, int], Suggest]] = {
+def grid_search(settings: SearchSettings) -> Searcher:
+    """Returns every combination of the space's choices, the last name varying fastest."""
+    points = grid(settings.space)
+    return Memoryless(settings, lambda number: points[number - 1])
+
+
+def tpe(settings: SearchSettings) -> Searcher:
+    """Returns Optuna's tree-structured Parzen estimator (Bergstra et al. 2011; Watanabe 2023)."""
+    from tuners.optuna_search import OptunaSearcher, make_tpe
+
+    return OptunaSearcher(settings, make_tpe)
+
+
+def gaussian_process(settings: SearchSettings) -> Searcher:
+    """Returns Optuna's Gaussian process with expected improvement in log space."""
+    from tuners.optuna_search import OptunaSearcher, make_gaussian_process
+
+    return OptunaSearcher(settings, make_gaussian_process)
+
+
+def cma_es(settings: SearchSettings) -> Searcher:
+    """Returns CMA-ES over the space's numbers (Hansen 2016); its choices are drawn at random."""
+    from tuners.optuna_search import OptunaSearcher, make_cma_es
+
+    return OptunaSearcher(settings, make_cma_es)
+
+
+SEARCHERS: dict[str, Callable[[SearchSettings], Searcher]] = {
     "random": random_search,
+    "grid": grid_search,
+    "tpe": tpe,
+    "gp": gaussian_process,
+    "cmaes": cma_es,
 }
+
+
+def check_searcher(name: str, space: Space, num_trials: int, objective: str) -> None:
+    """Refuses a searcher that is not there, or cannot search this space for this objective.
+
+    Raises:
+        BadInput: what was given, and what is allowed.
+    """
+    if name not in SEARCHERS:
+        raise BadInput(f"searcher is '{name}'; allowed: {', '.join(SEARCHERS)}")
+    if name == "grid" and num_trials > (most := 1 + len(grid(space))):
+        raise BadInput(
+            f"num_trials is {num_trials}, but the grid and the baseline make at most {most}"
+        )
+    if name == "cmaes" and objective == PARETO:
+        raise BadInput("searcher cmaes has one objective; pareto takes random, grid, tpe or gp")
+    if name == "gp" and importlib.util.find_spec("torch") is None:
+        raise BadInput(
+            "searcher gp needs torch, which is not installed: pip install 'shapesweep[gp]'"
+        )

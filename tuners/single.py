@@ -16,7 +16,7 @@ from tuners.layout import (
     newest_checkpoint,
     video_path,
 )
-from tuners.results import ResultsWriter, config_json, now
+from tuners.results import OUTCOME_COLUMNS, ResultsWriter, config_json, now
 from tuners.spec import SweepSpec
 from tuners.trial import Trial
 
@@ -137,9 +137,7 @@ def _end(
             "status": "finished",
             "stop_reason": "diverged" if last.get("diverged") else "budget",
             "env_steps": trial.env_steps,
-            "objective": last.get("objective"),
-            "area": last.get("area"),
-            "score": last.get("score"),
+            **{name: last.get(name) for name in OUTCOME_COLUMNS},
             "ended": now(),
             "checkpoint": str(checkpoint.relative_to(spec.folder)),
         }

@@ -5,6 +5,7 @@ shape, ``task.<constant>`` to the task, and a plain name to PPO's hyperparameter
 static config (one compile per value).
 """
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import yaml
 
 Route = Literal["static", "hyperparameter", "reward", "task"]
+MAX_GRID = 100_000
 
 
 class BadInput(ValueError):
@@ -32,9 +34,17 @@ class Uniform:
         """Returns a number drawn uniformly."""
         return float(generator.uniform(self.low, self.high))
 
+    def contains(self, value: Any) -> bool:
+        """Returns whether ``value`` is one of the domain's."""
+        return is_number(value) and self.low <= value <= self.high
+
     def extremes(self) -> tuple[Any, ...]:
         """Returns the values between which all others lie."""
         return (self.low, self.high)
+
+    def fraction(self, value: float) -> float:
+        """Returns how far ``value`` lies from ``low`` (0) to ``high`` (1), as it is drawn."""
+        return (value - self.low) / (self.high - self.low)
 
     def to_yaml(self) -> Any:
         """Returns the form a space file has it in."""
@@ -50,9 +60,31 @@ class LogUniform(Uniform):
         drawn = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
         return min(max(drawn, self.low), self.high)  # exp(log(low)) may differ in the last digit
 
+    def fraction(self, value: float) -> float:
+        """Returns how far ``value`` lies from ``low`` (0) to ``high`` (1) in log space."""
+        return math.log(value / self.low) / math.log(self.high / self.low)
+
     def to_yaml(self) -> Any:
         """Returns the form a space file has it in."""
         return {"log_uniform": [self.low, self.high]}
+
+
+@dataclass(frozen=True)
+class OneMinusLogUniform(Uniform):
+    """Any number below 1, the logarithm of its distance from 1 uniform: for discounts."""
+
+    def sample(self, generator: np.random.Generator) -> float:
+        """Returns a number whose distance from 1 is drawn uniformly in log space."""
+        distance = LogUniform(1.0 - self.high, 1.0 - self.low).sample(generator)
+        return min(max(1.0 - distance, self.low), self.high)
+
+    def fraction(self, value: float) -> float:
+        """Returns how far ``value`` lies from ``low`` (0) to ``high`` (1), as it is drawn."""
+        return 1.0 - LogUniform(1.0 - self.high, 1.0 - self.low).fraction(1.0 - value)
+
+    def to_yaml(self) -> Any:
+        """Returns the form a space file has it in."""
+        return {"one_minus_log_uniform": [self.low, self.high]}
 
 
 @dataclass(frozen=True)
@@ -65,6 +97,10 @@ class Choice:
         """Returns one of the values, all equally likely."""
         return self.values[int(generator.integers(len(self.values)))]
 
+    def contains(self, value: Any) -> bool:
+        """Returns whether ``value`` is one of the domain's."""
+        return value in self.values
+
     def extremes(self) -> tuple[Any, ...]:
         """Returns every value."""
         return self.values
@@ -74,7 +110,12 @@ class Choice:
         return {"choice": list(self.values)}
 
 
-Domain = Uniform | LogUniform | Choice
+_RANGE_KINDS: dict[str, type[Uniform]] = {
+    "uniform": Uniform,
+    "log_uniform": LogUniform,
+    "one_minus_log_uniform": OneMinusLogUniform,
+}
+Domain = Uniform | LogUniform | OneMinusLogUniform | Choice
 Space = Mapping[str, Domain]
 
 
@@ -84,11 +125,31 @@ def sample(space: Space, seed: int, number: int) -> dict[str, Any]:
     return {name: space[name].sample(generator) for name in sorted(space)}
 
 
+def grid(space: Space) -> list[dict[str, Any]]:
+    """Returns every combination of the choices in ``space``, the last name varying fastest.
+
+    Raises:
+        BadInput: a domain is no choice, or there are more than MAX_GRID combinations.
+    """
+    names = sorted(space)
+    size = 1
+    for name in names:
+        domain = space[name]
+        if not isinstance(domain, Choice):
+            raise BadInput(f"searcher grid needs {name} as {{choice: [...]}}, not as a range")
+        size *= len(domain.values)
+    if size > MAX_GRID:
+        raise BadInput(f"the grid has {size} points, but may have at most {MAX_GRID}")
+    choices = [space[name].extremes() for name in names]
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*choices)]
+
+
 def parse_space(entries: Any) -> dict[str, Domain]:
     """Returns the space that a mapping from names to domains describes.
 
-    A domain is ``{uniform: [low, high]}``, ``{log_uniform: [low, high]}``, ``{choice: [...]}`` or a
-    plain value, which fixes the parameter.
+    A domain is ``{uniform: [low, high]}``, ``{log_uniform: [low, high]}``,
+    ``{one_minus_log_uniform: [low, high]}``, ``{choice: [...]}`` or a plain value, which fixes the
+    parameter.
 
     Raises:
         BadInput: an ill-formed domain.
@@ -136,20 +197,25 @@ def _parse_domain(name: str, entry: Any) -> Domain:
     if not isinstance(entry, dict) or len(entry) != 1:
         raise BadInput(
             f"{name} is {entry!r}; allowed: {{uniform: [low, high]}}, {{log_uniform: [low, high]}},"
-            " {choice: [...]}, or a plain value"
+            " {one_minus_log_uniform: [low, high]}, {choice: [...]}, or a plain value"
         )
     ((kind, values),) = entry.items()
     if kind == "choice":
         return _parse_choice(name, values)
-    if kind not in ("uniform", "log_uniform"):
-        raise BadInput(f"{name} has domain '{kind}'; allowed: uniform, log_uniform, choice")
+    if kind not in _RANGE_KINDS:
+        raise BadInput(f"{name} has domain '{kind}'; allowed: {', '.join(_RANGE_KINDS)}, choice")
     return _parse_range(name, kind, values)
 
 
 def _parse_choice(name: str, values: Any) -> Choice:
     if not isinstance(values, list) or not values:
         raise BadInput(f"{name} has choice {values!r}, but must list at least one value")
-    return Choice(tuple(tuple(v) if isinstance(v, list) else v for v in values))
+    return Choice(tuple(map(as_choice, values)))
+
+
+def as_choice(value: Any) -> Any:
+    """Returns a value read from YAML as a choice holds it: a list as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _parse_range(name: str, kind: str, values: Any) -> Uniform:
@@ -165,7 +231,9 @@ def _parse_range(name: str, kind: str, values: Any) -> Uniform:
         )
     if kind == "log_uniform" and low <= 0:
         raise BadInput(f"{name} has log_uniform [{low:g}, {high:g}]: a log range must stay above 0")
-    return LogUniform(low, high) if kind == "log_uniform" else Uniform(low, high)
+    if kind == "one_minus_log_uniform" and high >= 1:
+        raise BadInput(f"{name} has {kind} [{low:g}, {high:g}]: its range must stay below 1")
+    return _RANGE_KINDS[kind](low, high)
 
 
 def is_number(value: Any) -> bool:

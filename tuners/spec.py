@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,14 +20,16 @@ from rlcore.tasks import TASKS
 from tuners import results
 from tuners.config import TrialConfig, check_space, static_configs
 from tuners.layout import SPEC_FILE
+from tuners.objectives import OBJECTIVES, Objective
 from tuners.presets import PRESETS, preset_for
 from tuners.schedulers import SCHEDULERS
-from tuners.searchers import SEARCHERS
-from tuners.space import BadInput, Domain, parse_stored_space
+from tuners.searchers import check_searcher
+from tuners.space import BadInput, Domain, as_choice, grid, is_number, parse_stored_space
 
 TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 MAX_SEED = 100_000
+MAX_PENALTY = 10
 _SQLITE = b"SQLite format 3\0"
 MAX_SEEDS = 10_000  # in a phase: those of different phases never meet
 _VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
@@ -45,6 +47,9 @@ class SweepSpec:
         seed: decides every trial's values and every training seed.
         num_trials: trials of the search, the baseline included.
         searcher: name in ``tuners/searchers.py``.
+        objective: what searcher and scheduler rank by, and finalists and winner are chosen by: name
+            in ``tuners/objectives.py``.
+        spread_penalty: standard deviations over seeds that the objective takes off their mean.
         scheduler: name in ``tuners/schedulers.py``.
         grace_period: env_steps before a trial may be stopped.
         reduction_factor: one in so many trials passes a rung.
@@ -55,6 +60,9 @@ class SweepSpec:
         gpus_per_trial: GPUs a trial occupies; 0 trains on the CPU.
         tracking_uri: MLflow's store or server.
         runs_dir: folder that holds one folder a sweep.
+        warm_start: the sweep whose best configurations the first trials have; for information.
+        first_values: values of trials 1, 2, ...; what they leave out is the searcher's.
+        extensions: trials added, each time the finished sweep was extended.
     """
 
     name: str
@@ -64,6 +72,8 @@ class SweepSpec:
     seed: int = 0
     num_trials: int = 24
     searcher: str = "random"
+    objective: str = "area"
+    spread_penalty: float = 0.0
     scheduler: str = "asha"
     grace_period: int = 131_072
     reduction_factor: int = 3
@@ -74,6 +84,9 @@ class SweepSpec:
     gpus_per_trial: float = 0.0
     tracking_uri: str = DEFAULT_TRACKING_URI
     runs_dir: Path = field(default_factory=lambda: Path("runs"))
+    warm_start: str | None = None
+    first_values: Sequence[Mapping[str, Any]] = ()
+    extensions: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         """Refuses a sweep that could not run.
@@ -87,8 +100,13 @@ class SweepSpec:
                 raise BadInput(f"{name} is {getattr(self, name)}, but must be at least 1")
         if not 0 <= self.seed <= MAX_SEED:
             raise BadInput(f"seed is {self.seed}, but must be between 0 and {MAX_SEED}")
-        if self.searcher not in SEARCHERS:
-            raise BadInput(f"searcher is '{self.searcher}'; allowed: {', '.join(SEARCHERS)}")
+        if self.objective not in OBJECTIVES:
+            raise BadInput(f"objective is '{self.objective}'; allowed: {', '.join(OBJECTIVES)}")
+        if not (is_number(self.spread_penalty) and 0 <= self.spread_penalty <= MAX_PENALTY):
+            raise BadInput(
+                f"spread_penalty is {self.spread_penalty}, but must be from 0 to {MAX_PENALTY}"
+            )
+        check_searcher(self.searcher, self.space, self.num_trials, self.objective)
         if self.scheduler not in SCHEDULERS:
             raise BadInput(f"scheduler is '{self.scheduler}'; allowed: {', '.join(SCHEDULERS)}")
         if self.reduction_factor < 2:
@@ -130,6 +148,11 @@ class SweepSpec:
                 )
 
     @property
+    def judge(self) -> Objective:
+        """What trials are judged by."""
+        return Objective(self.objective, self.spread_penalty)
+
+    @property
     def folder(self) -> Path:
         """The sweep's own folder."""
         return self.runs_dir / self.name
@@ -150,10 +173,16 @@ class SweepSpec:
         entries["base"] = self.base.to_dict()
         entries["space"] = {name: domain.to_yaml() for name, domain in self.space.items()}
         entries["runs_dir"] = str(self.runs_dir)
+        entries["first_values"] = [dict(values) for values in self.first_values]
+        entries["extensions"] = list(self.extensions)
         return entries
 
     def save(self) -> None:
-        """Writes ``sweep.yaml``: this description, versions, and the code it was begun with."""
+        """Writes ``sweep.yaml``: this description, versions, and the code it was begun with.
+
+        Of a sweep that is there already only the description is written anew.
+        """
+        path = self.folder / SPEC_FILE
         entries = {
             "sweep_id": uuid.uuid4().hex[:12],
             "spec": self.to_dict(),
@@ -161,7 +190,9 @@ class SweepSpec:
             "git_revision": git_revision(),
             "versions": versions(),
         }
-        with replacing(self.folder / SPEC_FILE) as beside:
+        if path.exists():
+            entries = {**yaml.safe_load(path.read_text()), "spec": self.to_dict()}
+        with replacing(path) as beside:
             beside.write_text(yaml.safe_dump(entries, sort_keys=False))
 
 
@@ -196,6 +227,8 @@ def make_spec(
         base = base.with_values({"seeds_per_trial": given.pop("seeds_per_trial")})
     if "budget" in given:
         base = replace(base, budget=given.pop("budget"))
+    if given.get("searcher") == "grid":
+        given.setdefault("num_trials", 1 + len(grid(space)))
     return SweepSpec(name=name, preset=preset, base=base, space=space, **{**entries, **given})
 
 
@@ -225,6 +258,11 @@ def load_spec(folder: Path) -> SweepSpec:
         entries = yaml.safe_load((folder / SPEC_FILE).read_text())["spec"]
         entries["base"] = TrialConfig.from_dict(entries["base"])
         entries["space"] = parse_stored_space(entries["space"])
+        entries["extensions"] = tuple(entries["extensions"])
+        entries["first_values"] = tuple(
+            {name: as_choice(value) for name, value in values.items()}
+            for values in entries["first_values"]
+        )
         # The folder may have been moved since it was begun.
         return SweepSpec(**{**entries, "runs_dir": folder.parent, "name": folder.name})
     except OSError as error:
@@ -233,7 +271,7 @@ def load_spec(folder: Path) -> SweepSpec:
         raise BadInput(
             f"no sweep '{folder.name}' in {folder.parent}; the latest there: {listed}"
         ) from error
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise BadInput(f"{folder / SPEC_FILE} is damaged; restore it from a copy") from error
     except BadInput as error:
         raise BadInput(f"{folder / SPEC_FILE} is damaged: {error}") from error

@@ -42,7 +42,9 @@ FOLLOW_EVERY = 1.0
 METRICS = (
     "objective",
     "score",
+    "final_score",
     "area",
+    "steps_to_threshold",
     "upright_fraction",
     "episode_length",
     "time_to_upright",
@@ -188,6 +190,8 @@ class Follower:
         kind = "trial" if trial["phase"] == "search" else trial["phase"]
         seeds = ",".join(map(str, trial["seeds"]))
         tags = self._tags(kind, trial["trial"]) | {"row": trial["row"], "seeds": seeds}
+        if kind == "trial":
+            tags["origin"] = origin(self._sweep["spec"], trial["trial"])
         run = self._client.create_run(
             self._experiment,
             start_time=int(trial["started"] * 1000),
@@ -289,7 +293,8 @@ class Follower:
             )
             self._state["runs"][SUMMARY] = run.info.run_id
         if ended:
-            self._client.set_tag(self._state["runs"][SUMMARY], "status", "finished")
+            for name, value in (("status", "finished"), *_about_sweep(self._sweep["spec"])):
+                self._client.set_tag(self._state["runs"][SUMMARY], name, value)
             self._client.set_terminated(self._state["runs"][SUMMARY])
 
     def _log_comparison(self, run_id: str, comparison: Mapping[str, Any]) -> None:
@@ -330,6 +335,29 @@ def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
         **{f"reward.{name}": value for name, value in config["reward"].items()},
         **{f"task.{name}": value for name, value in config["constants"].items()},
     }
+
+
+def _about_sweep(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns the summary run's tags that say how the sweep searched."""
+    extended = ", ".join(f"+{added} trials" for added in spec["extensions"])
+    tags = {"extended": extended, "warm_start": spec["warm_start"]}
+    tags |= {name: spec[name] for name in ("searcher", "scheduler", "objective")}
+    return [(name, value) for name, value in tags.items() if value]
+
+
+def origin(spec: Mapping[str, Any], trial: str) -> str:
+    """Returns who proposed a trial of the search: what MLflow shows as its origin."""
+    number = int(trial.removeprefix("trial-"))
+    if number == 0:
+        return "baseline"
+    if number <= len(spec["first_values"]):
+        return f"warm start from {spec['warm_start']}"
+    begins = spec["num_trials"] - sum(spec["extensions"])
+    for count, added in enumerate(spec["extensions"], 1):
+        if begins <= number < begins + added:
+            return f"{spec['searcher']}, extension {count}"
+        begins += added
+    return str(spec["searcher"])
 
 
 def _run_name(trial: Mapping[str, Any]) -> str:

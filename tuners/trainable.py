@@ -51,8 +51,10 @@ class SegmentTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         from tuners.config import TrialConfig
+        from tuners.objectives import Objective
         from tuners.trial import Trial
 
-        self.trial = Trial(TrialConfig.from_dict(config["config"]), config["seeds"])
+        trial_config = TrialConfig.from_dict(config["config"])
+        self.trial = Trial(trial_config, config["seeds"], Objective(*config["objective"]))
         if config["resume_from"] is not None:
             self.trial.load(Path(config["resume_from"]))

@@ -8,7 +8,6 @@ import hashlib
 import os
 import socket
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -29,8 +28,9 @@ from rlcore.tasks import TASKS
 from rlcore.video import Recording, save_recording
 from tuners.config import TrialConfig
 from tuners.layout import RECORDING_FILE, STATE_FILE
+from tuners.objectives import Objective
+from tuners.validate import FINAL_WINDOW, Curves, measure
 
-OBJECTIVE_WINDOW = 3
 POLE_LENGTH = 1.0
 
 
@@ -67,21 +67,24 @@ class Trial:
     Attributes:
         config: what is trained.
         seeds: one a copy; together with the config they decide everything.
+        objective: what the trial is judged by.
         state: the train states, stacked over seeds.
         compile_seconds: what compiling took in this process for this trial, 0 if it was compiled.
     """
 
-    def __init__(self, config: TrialConfig, seeds: list[int]) -> None:
+    def __init__(
+        self, config: TrialConfig, seeds: list[int], objective: Objective | None = None
+    ) -> None:
         """Makes fresh states, and compiles the segment if this process has not yet."""
         use_compilation_cache()
         self.config = config
         self.seeds = seeds
+        self.objective = objective or Objective()
         self.task, self.hyperparameters, self.reward_params = _traced(config)
         self.state: TrainState = self._initial_state()
         self.episodes: Episodes | None = None
         self.last_row: dict[str, Any] = {}
-        self._recent: deque[np.ndarray] = deque(maxlen=OBJECTIVE_WINDOW)
-        self._score_sum = 0.0
+        self._scores: list[list[float]] = []  # of each seed, segment by segment
         started = time.perf_counter()
         programs = len(_programs)
         self._segment = segment_program(config)
@@ -108,8 +111,7 @@ class Trial:
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         diverged = bool(np.any(metrics.diverged))
         scores = np.zeros(len(self.seeds)) if diverged else np.asarray(metrics.score.score, float)
-        self._recent.append(scores)
-        self._score_sum += float(np.mean(scores))
+        self._scores.append(scores.tolist())
         if not diverged:
             self.episodes = jax.device_get(episodes)
         row: dict[str, Any] = {
@@ -119,9 +121,8 @@ class Trial:
             "env_steps": self.env_steps,
             "simulation_steps": self.env_steps * self.config.ppo.action_repeat,
             "time": time.time(),
-            "objective": float(np.mean(self._recent)),
             "score": float(np.mean(scores)),
-            "area": self._score_sum * self.config.ppo.steps_per_segment / self.env_steps,
+            **self._judge(diverged),
             "seed_scores": scores.tolist(),
             "diverged": diverged,
             "steps_per_second": self.config.ppo.steps_per_segment * len(self.seeds) / wall,
@@ -143,8 +144,7 @@ class Trial:
             "config": self.config.to_dict(),
             "seeds": self.seeds,
             "env_steps": self.env_steps,
-            "recent_scores": [scores.tolist() for scores in self._recent],
-            "score_sum": self._score_sum,
+            "scores": self._scores,
         }
         save_checkpoint(folder / STATE_FILE, self.state, metadata)
         if self.episodes is not None:
@@ -158,14 +158,22 @@ class Trial:
         """
         template = jax.eval_shape(lambda: self.state)
         self.state, metadata = load_checkpoint(folder / STATE_FILE, template)
-        self._score_sum = metadata["score_sum"]
-        self._recent.clear()
-        self._recent.extend(np.asarray(scores) for scores in metadata["recent_scores"])
+        self._scores = metadata["scores"]
 
     def recording(self) -> Recording:
         """Returns the last evaluation episodes of the best seed; call it after a segment."""
-        best = int(np.argmax(np.mean(self._recent, axis=0)))
+        best = int(np.argmax(np.mean(self._scores[-FINAL_WINDOW:], axis=0)))
         return recording_of(self.task, jax.tree.map(lambda leaf: leaf[best], self.episodes))
+
+    def _judge(self, diverged: bool) -> dict[str, float]:
+        """Returns the columns of the final table as they stand now, and the objective."""
+        segment = self.config.ppo.steps_per_segment
+        steps = segment * np.arange(1, len(self._scores) + 1)
+        curves = Curves(steps, np.transpose(self._scores))
+        columns = {name: float(np.mean(values)) for name, values in measure(curves).items()}
+        if diverged:
+            return {**columns, "objective": self.objective.floor(self.config.full_length, segment)}
+        return {**columns, "objective": self.objective.value(curves)}
 
     def _initial_state(self) -> TrainState:
         """Returns fresh states.  Run once a trial: a quick compile is worth more than speed."""

@@ -148,8 +148,8 @@ class Comparison:
     Attributes:
         estimates: by row, then by column.
         improvement: probability that the winner improves on the baseline, by column.
-        over_tuning: the winner's objective in the search minus its final score in the test.
-        validated: mean of final score and area by row in the validation, best first.
+        over_tuning: the winner's final score in the search minus its final score in the test.
+        validated: mean objective by row in the validation, best first.
     """
 
     estimates: dict[str, dict[str, Estimate]]
@@ -170,7 +170,7 @@ def compare(
     *,
     winner: str,
     baseline: str,
-    searched_objective: float,
+    searched_score: float,
     validated: dict[str, float],
 ) -> Comparison:
     """Returns the final table from the test's curves."""
@@ -186,7 +186,7 @@ def compare(
         )
         for name, column in COLUMNS.items()
     }
-    gap = searched_objective - estimates[winner]["final_score"].value
+    gap = searched_score - estimates[winner]["final_score"].value
     return Comparison(estimates, improvement, gap, validated)
 
 

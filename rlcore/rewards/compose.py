@@ -76,43 +76,41 @@ def make_reward_params(terms: Mapping[str, Term], values: Mapping[str, Any]) -> 
     Raises:
         ValueError: an unknown name or way of combining.
     """
-    known = reward_names(terms)
+    known = reward_defaults(terms)
     for name in values:
         if name not in known:
             raise ValueError(f"unknown reward parameter '{name}'; known: {', '.join(known)}")
-    combine = values.get("combine", "sum")
-    if combine not in COMBINATIONS:
-        raise ValueError(f"combine is '{combine}'; allowed: {', '.join(COMBINATIONS)}")
+    shape = {**known, **values}
+    if shape["combine"] not in COMBINATIONS:
+        raise ValueError(f"combine is '{shape['combine']}'; allowed: {', '.join(COMBINATIONS)}")
 
-    def number(name: str, default: float) -> Float[Array, ""]:
-        return jnp.asarray(float(values.get(name, default)))
+    def number(name: str) -> Float[Array, ""]:
+        return jnp.asarray(float(shape[name]))
 
     return RewardParams(
-        combine=jnp.asarray(COMBINATIONS.index(combine), jnp.int32),
-        clip=number("clip", 0.0),
-        weights={name: number(f"{name}.weight", 0.0) for name in terms},
-        switches={name: number(f"{name}.on", 1.0) for name in terms},
+        combine=jnp.asarray(COMBINATIONS.index(shape["combine"]), jnp.int32),
+        clip=number("clip"),
+        weights={name: number(f"{name}.weight") for name in terms},
+        switches={name: number(f"{name}.on") for name in terms},
         potentials={
-            name: number(f"{name}.potential", 0.0)
+            name: number(f"{name}.potential")
             for name, term in terms.items()
             if not term.uses_action
         },
         parameters={
-            name: {
-                key: number(f"{name}.{key}", default) for key, default in term.parameters.items()
-            }
+            name: {key: number(f"{name}.{key}") for key in term.parameters}
             for name, term in terms.items()
         },
     )
 
 
-def reward_names(terms: Mapping[str, Term]) -> list[str]:
-    """Returns every name a reward shape over ``terms`` may set."""
-    names = ["combine", "clip"]
+def reward_defaults(terms: Mapping[str, Term]) -> dict[str, Any]:
+    """Returns every name a reward shape over ``terms`` may set, with what holds where it is not."""
+    defaults: dict[str, Any] = {"combine": "sum", "clip": False}
     for name, term in terms.items():
-        own = ["weight", "on", *([] if term.uses_action else ["potential"]), *term.parameters]
-        names += [f"{name}.{key}" for key in own]
-    return names
+        own = {"weight": 0.0, "on": True, **({} if term.uses_action else {"potential": 0.0})}
+        defaults |= {f"{name}.{key}": value for key, value in {**own, **term.parameters}.items()}
+    return defaults
 
 
 def shaped_reward(

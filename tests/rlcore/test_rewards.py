@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlcore.rewards import COMBINATIONS, SHAPES, TERMS, make_reward_params, shaped_reward
-from rlcore.rewards.compose import reward_names
+from rlcore.rewards.compose import reward_defaults
 from rlcore.tasks import TASKS
 from rlcore.tasks.dynamics import CartPoleState
 from rlcore.tasks.swingup import SwingUp
@@ -313,7 +313,7 @@ def test_an_unknown_way_of_combining_is_refused_with_those_known():
 
 
 def test_every_name_may_be_set():
-    names = reward_names(SWINGUP)
+    names = reward_defaults(SWINGUP)
     assert len(names) == len(set(names))
     params = make_reward_params(SWINGUP, {name: 0.5 for name in names if name != "combine"})
     numbers = jax.tree.leaves(

@@ -10,12 +10,24 @@ from pathlib import Path
 import pytest
 import tyro._fmtlib
 
-from sweeps import balance_shapes, cli, evaluate, export_best, reward_search, track, train
+from sweeps import (
+    balance_shapes,
+    cli,
+    evaluate,
+    export_best,
+    hyperparam_search,
+    joint_search,
+    reward_search,
+    track,
+    train,
+)
 from tuners.space import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {
     "reward_search": reward_search,
+    "hyperparam_search": hyperparam_search,
+    "joint_search": joint_search,
     "train": train,
     "export_best": export_best,
     "evaluate": evaluate,

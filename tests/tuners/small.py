@@ -12,7 +12,8 @@ from rlcore.tasks.dynamics import CartPoleState
 from rlcore.tasks.swingup import SwingUp
 from rlcore.video import Recording
 from tuners.config import TrialConfig, baseline
-from tuners.phases import Job, Outcome
+from tuners.objectives import Outcome
+from tuners.phases import Job
 from tuners.presets import PRESETS
 from tuners.results import config_json
 from tuners.space import BadInput, Uniform
@@ -47,7 +48,9 @@ def segment_row(trial: str, segment: int, phase: str = "search", **columns: Any)
         "time": 1000.0 + segment,
         "objective": 10.0 * segment,
         "score": 11.0 * segment,
+        "final_score": 10.0 * segment,
         "area": 8.0 * segment,
+        "steps_to_threshold": 1e-6 * (segment + 1) * SEGMENT,
         "seed_scores": [11.0 * segment, 11.0 * segment],
         "diverged": False,
         "done": False,
@@ -58,7 +61,7 @@ def segment_row(trial: str, segment: int, phase: str = "search", **columns: Any)
 
 def budget(objective: float) -> Outcome:
     """How a job ends that nobody stops."""
-    return Outcome(objective, "budget", area=objective)
+    return Outcome(objective, "budget", final_score=objective)
 
 
 def names(jobs: Sequence[Job | None]) -> list[str | None]:

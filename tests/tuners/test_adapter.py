@@ -10,7 +10,8 @@ from ray.tune.search import Searcher
 
 from tests.tuners.small import SEGMENT, budget, small_spec
 from tuners.adapter import InterruptStopper, PlanSearcher, SweepCallback
-from tuners.phases import Outcome, Plan
+from tuners.objectives import Outcome
+from tuners.phases import Plan
 from tuners.results import ResultsWriter, read_segments, read_trials
 
 FULL = 8 * SEGMENT
@@ -45,7 +46,7 @@ class Sweep:
     def report(self, trial, segment, **columns):
         """A segment's report; ``done`` is what Tune makes of trainable, scheduler and stopper."""
         row = {"env_steps": segment * SEGMENT, "objective": 10.0 * segment, "score": 7.0}
-        row |= {"area": 4.0}
+        row |= {"final_score": 4.0, "steps_to_threshold": 0.5}
         row |= {"seed_scores": [1.0, 2.0], "diverged": False, "done": False, "time": 5.0} | columns
         trial.last_result = row
         self.callback.on_trial_result(0, [], trial, row)
@@ -116,9 +117,8 @@ def test_why_a_trial_ended(sweep, segment, columns, reason):
     assert row["score"] == 7.0
     assert row["ended"] >= row["started"]
     assert (segments[0]["done"], segments[0]["stop_reason"]) == (True, reason)
-    area = 4.0 * segment / 8  # what it did not train counts as score 0
-    assert row["area"] == area
-    assert sweep.plan.outcomes == {"trial-000": Outcome(last["objective"], reason, area)}
+    expected = Outcome(last["objective"], reason, segment * SEGMENT, 4.0, 0.5)
+    assert sweep.plan.outcomes == {"trial-000": expected}
     assert sweep.running == set()
     assert sweep.heard[-1] == ("ended", "trial-000")
 
@@ -176,7 +176,7 @@ def test_a_trial_that_failed_for_good(sweep):
     row = sweep.tables()[0]["trial-000"]
     assert (row["status"], row["stop_reason"], row["objective"]) == ("error", "error", 0.0)
     assert (row["env_steps"], row["score"]) == (3 * SEGMENT, 7.0)
-    assert sweep.plan.outcomes == {"trial-000": Outcome(0.0, "error")}
+    assert sweep.plan.outcomes == {"trial-000": Outcome(0.0, "error", 3 * SEGMENT, 4.0, 0.5)}
     assert sweep.running == set()
     assert sweep.heard[-1] == ("ended", "trial-000")
 

@@ -10,7 +10,8 @@ from rich.console import Console
 from tests.tuners.small import SEGMENT, budget, segment_row, small_spec
 from tuners import console as module
 from tuners.console import SweepConsole
-from tuners.phases import Outcome, Plan
+from tuners.objectives import Outcome
+from tuners.phases import Plan
 
 
 class Screen:

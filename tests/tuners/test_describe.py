@@ -20,7 +20,17 @@ def shape(**values):
 
 def test_nothing_changed():
     assert describe_change(CONFIG, CONFIG) == ["nothing"]
-    assert describe_change(CONFIG, CONFIG.with_values({"learning_rate": 0.1})) == ["nothing"]
+    same = {"learning_rate": 0.002, "reward.calm.margin": 1.0, "num_minibatches": 2}
+    assert describe_change(CONFIG, CONFIG.with_values(same)) == ["nothing"]
+
+
+def test_settings_of_ppo_and_of_the_task_have_their_lines():
+    values = {"learning_rate": 0.1, "num_minibatches": 4, "task.pole_mass": 0.2}
+    assert describe_change(CONFIG, CONFIG.with_values(values)) == [
+        "changed: num_minibatches (2 -> 4)",
+        "changed: learning_rate (0.002 -> 0.1)",
+        "changed: task.pole_mass (0.1 -> 0.2)",
+    ]
 
 
 def test_each_kind_of_change_has_its_line():

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections import deque
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -36,7 +35,8 @@ def sweep(tmp_path_factory):
     config = CONFIG.with_values({"learning_rate": 0.005, "task.gravity": 9.0})
     trial = Trial(config, [10_000, 10_001])
     trial.advance()
-    trial._recent = deque([np.array([1.0, 5.0]), np.array([2.0, 3.0])])  # the second is better
+    # The second is better over the last three segments.
+    trial._scores = [[9.0, 0.0], [1.0, 5.0], [2.0, 3.0], [2.0, 3.0]]
     checkpoint = spec.folder / "tune" / "session-001" / BEST_TRIAL / "checkpoint_000000"
     checkpoint.mkdir(parents=True)
     trial.save(checkpoint)

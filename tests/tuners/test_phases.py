@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from rlcore.rewards import SHAPES
 from tests.tuners.small import CONFIG, SPACE, budget, names, small_spec, trial_row
-from tuners.phases import Job, Outcome, Plan, job_from_row
+from tuners.objectives import Outcome
+from tuners.phases import Job, Plan, job_from_row
 from tuners.space import sample
 
 STOPPED = Outcome(1000.0, "asha")  # however good it was when it was stopped
@@ -147,14 +148,14 @@ def test_the_winner_is_the_best_by_validation_not_by_search(tmp_path):
     assert plan.next_job().name == "test-trial-002-0"
 
 
-def test_finalists_and_winner_are_chosen_by_the_area_under_their_curves(spec):
+def test_finalists_and_winner_are_chosen_by_the_objective(spec):
     plan = Plan(spec)
-    ends = [budget(1.0), Outcome(9.0, "budget", 1.0), Outcome(8.0, "budget", 3.0), STOPPED]
-    search(plan, *ends)
+    ends = [Outcome(*end) for end in ((1.0, "budget", 0, 9.0), (3.0, "budget", 0, 1.0))]
+    search(plan, budget(1.0), *ends, STOPPED)
     assert plan.finalists == ["trial-002"], "a little worse at the end, and much sooner"
-    for name, end in (("trial-002", (500.0, 700.0)), ("baseline", (900.0, 200.0))):
+    for name, end in (("trial-002", (700.0, 500.0)), ("baseline", (200.0, 900.0))):
         plan.next_job()
-        plan.end(f"validation-{name}-0", Outcome(end[0], "budget", end[1]))
+        plan.end(f"validation-{name}-0", Outcome(end[0], "budget", 0, end[1]))
     assert plan.validation == {"trial-002": 700.0, "baseline": 200.0}
     assert plan.winner == "trial-002"
 

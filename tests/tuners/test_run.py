@@ -8,7 +8,9 @@ import safetensors.numpy
 
 from rlcore.checkpoint import FORMAT, SCHEMA_VERSION
 from tests.tuners.small import SEGMENT, names, segment_row, small_spec, trial_row
-from tuners.phases import Outcome, Plan
+from tuners.adapter import outcome_of
+from tuners.objectives import Outcome
+from tuners.phases import Plan
 from tuners.results import ResultsWriter, config_json, read_trials
 from tuners.run import _conclude, _restore, best_validated_trial
 from tuners.schedulers import SCHEDULERS
@@ -77,7 +79,7 @@ def test_a_new_sweep_begins_at_the_beginning(spec):
 
 def test_jobs_that_were_running_go_on_from_their_checkpoints(spec):
     writer = begin(spec, "trial-000", "trial-001", "trial-002")
-    ended = {"status": "finished", "stop_reason": "asha", "objective": 5.0, "area": 2.0}
+    ended = {"status": "finished", "stop_reason": "asha", "objective": 5.0, "final_score": 2.0}
     writer.put_trial({"trial": "trial-001"} | ended)
     report(writer, "trial-000", *range(1, 6))
     report(writer, "trial-001", 1, 2)
@@ -85,10 +87,10 @@ def test_jobs_that_were_running_go_on_from_their_checkpoints(spec):
     checkpoint(spec, "trial-000", 0, 3)
     newest = checkpoint(spec, "trial-000", 1, 4)
     plan, checkpoints, rungs = restore(spec)
-    assert plan.outcomes == {"trial-001": Outcome(5.0, "asha", 2.0)}
+    assert plan.outcomes == {"trial-001": Outcome(5.0, "asha", final_score=2.0)}
     assert names([plan.next_job() for _ in range(3)]) == ["trial-000", "trial-002", "trial-003"]
     assert checkpoints == {"trial-000": newest}, "the other one begins anew"
-    assert rungs[2 * SEGMENT] == {"trial-000": 16.0, "trial-001": 16.0}
+    assert rungs[2 * SEGMENT] == {"trial-000": 20.0, "trial-001": 20.0}
 
 
 @pytest.mark.parametrize("reason", ["asha", "diverged"])
@@ -98,8 +100,8 @@ def test_a_trial_that_was_stopped_is_not_begun_again(spec, reason):
     report(writer, "trial-001", 1, 2, done=True, stop_reason=reason, objective=3.0)
     checkpoint(spec, "trial-001", 0, 2)
     plan, checkpoints, _ = restore(spec)
-    # Two of eight segments with a mean of 16; the rest counts as score 0.
-    assert plan.outcomes == {"trial-001": Outcome(3.0, reason, 4.0)}
+    expected = Outcome(3.0, reason, 2 * SEGMENT, 20.0, 3e-6 * SEGMENT)
+    assert plan.outcomes == {"trial-001": expected}
     assert checkpoints == {}
     assert plan.next_job().name == "trial-000"
     row = read_trials(spec.folder)[1]
@@ -114,7 +116,9 @@ def test_a_trial_that_had_spent_its_budget_is_not_trained_beyond_it(spec):
     report(writer, "trial-001", *range(1, FULL + 1), done=True, stop_reason="budget")
     checkpoint(spec, "trial-001", 0, FULL)
     plan, checkpoints, _ = restore(spec)
-    assert plan.outcomes == {"trial-001": Outcome(80.0, "budget", 64.0)}
+    assert plan.outcomes == {
+        "trial-001": Outcome(80.0, "budget", 8 * SEGMENT, 80.0, 9e-6 * SEGMENT)
+    }
     assert "trial-001" not in checkpoints
 
 
@@ -150,7 +154,7 @@ def test_without_a_checkpoint_that_leaves_no_hole_a_trial_begins_anew(spec):
 
 def test_a_job_that_failed_is_not_tried_again(spec):
     writer = begin(spec, "trial-000", "trial-001")
-    failed = {"status": "error", "stop_reason": "error", "objective": 0.0, "area": 0.0}
+    failed = {"status": "error", "stop_reason": "error", "objective": 0.0}
     writer.put_trial({"trial": "trial-000"} | failed)
     writer.flush()
     plan, _, _ = restore(spec)
@@ -172,8 +176,8 @@ def finished(tmp_path):
                 seeds=list(job.seeds),
                 status="finished",
                 stop_reason="budget",
-                objective=objective + 20.0 * (job.phase == "search"),
-                area=objective,
+                objective=objective,
+                final_score=objective + 20.0 * (job.phase == "search"),
                 checkpoint=f"tune/{job.name}",
             )
         )
@@ -181,7 +185,7 @@ def finished(tmp_path):
             scores = [objective, objective]
             writer.add_segment(segment_row(job.name, segment, job.phase, seed_scores=scores))
         ended = writer.trials[job.name]
-        plan.end(job.name, Outcome(ended["objective"], "budget", ended["area"]))
+        plan.end(job.name, outcome_of(ended, "budget"))
     writer.flush()
     return spec, plan, writer
 

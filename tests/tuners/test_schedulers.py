@@ -1,4 +1,4 @@
-"""ASHA by scripted reports: who passes a rung, and rungs that a resume rebuilds."""
+"""Schedulers by scripted reports: who passes a rung, and rungs that a resume rebuilds."""
 
 import random
 from types import SimpleNamespace
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tests.tuners.small import SEGMENT, small_spec
-from tuners.asha import SearchPhaseASHA, is_searched
 from tuners.schedulers import SCHEDULERS
+from tuners.stopping import SearchPhaseASHA, is_searched
 
 GO, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 RUNG = 2 * SEGMENT  # the smoke preset's grace period; the next rung is at three times that
@@ -35,7 +35,7 @@ def trial(job, phase="search", session=1):
 
 def report(asha, tried, env_steps, area):
     """What Tune does with a report; returns the decision."""
-    result = {"env_steps": env_steps, "area": area}
+    result = {"env_steps": env_steps, "objective": area}
     if env_steps >= FULL:  # the trial says itself that it is done
         asha.on_trial_complete(None, tried, result)
         return STOP
@@ -56,13 +56,13 @@ def test_the_asha_of_a_sweep(tmp_path):
     asha = SCHEDULERS["asha"](small_spec(tmp_path))
     assert isinstance(asha, SearchPhaseASHA)
     assert asha.rungs == {RUNG: {}, 3 * RUNG: {}}
-    assert asha.metric == "area"
+    assert asha.metric == "objective"
 
 
 def test_without_a_scheduler_everybody_goes_on(tmp_path):
     fifo = SCHEDULERS["none"](small_spec(tmp_path, scheduler="none"))
     assert isinstance(fifo, FIFOScheduler)
-    assert fifo.on_trial_result(None, trial("trial-001"), {"area": 0.0}) == GO
+    assert fifo.on_trial_result(None, trial("trial-001"), {"objective": 0.0}) == GO
 
 
 def test_decisions_at_a_rung_by_hand():
@@ -118,9 +118,9 @@ def test_other_phases_run_to_the_end_and_leave_no_mark(phase):
     (other,) = add(asha, f"{phase}-baseline-0", phase=phase)
     assert not is_searched(other)
     for segment in range(1, 9):
-        result = {"env_steps": segment * SEGMENT, "area": 0.0}
+        result = {"env_steps": segment * SEGMENT, "objective": 0.0}
         assert asha.on_trial_result(None, other, result) == GO
-    asha.on_trial_complete(None, other, {"env_steps": FULL, "area": 0.0})
+    asha.on_trial_complete(None, other, {"env_steps": FULL, "objective": 0.0})
     asha.on_trial_error(None, other)
     asha.on_trial_remove(None, other)
     assert asha.rungs == {RUNG: {"trial-000": 900.0}, 3 * RUNG: {}}
@@ -129,7 +129,7 @@ def test_other_phases_run_to_the_end_and_leave_no_mark(phase):
 def test_a_trial_that_ends_counts_at_its_rung():
     asha = scheduler()
     (diverged,) = add(asha, "trial-000")
-    asha.on_trial_complete(None, diverged, {"env_steps": RUNG, "area": 0.0})
+    asha.on_trial_complete(None, diverged, {"env_steps": RUNG, "objective": 0.0})
     assert asha.rungs[RUNG] == {"trial-000": 0.0}
 
 
@@ -162,11 +162,11 @@ def test_a_replay_is_in_the_rows_order_and_takes_the_search_only():
     asha = scheduler()
     asha.replay(
         [
-            {"trial": "b", "phase": "search", "env_steps": RUNG, "area": 5.0},
-            {"trial": "b", "phase": "search", "env_steps": 3 * SEGMENT, "area": 6.0},
-            {"trial": "v", "phase": "validation", "env_steps": RUNG, "area": 9.0},
-            {"trial": "a", "phase": "search", "env_steps": SEGMENT, "area": 7.0},
-            {"trial": "b", "phase": "search", "env_steps": 3 * RUNG, "area": 8.0},
+            {"trial": "b", "phase": "search", "env_steps": RUNG, "objective": 5.0},
+            {"trial": "b", "phase": "search", "env_steps": 3 * SEGMENT, "objective": 6.0},
+            {"trial": "v", "phase": "validation", "env_steps": RUNG, "objective": 9.0},
+            {"trial": "a", "phase": "search", "env_steps": SEGMENT, "objective": 7.0},
+            {"trial": "b", "phase": "search", "env_steps": 3 * RUNG, "objective": 8.0},
         ]
     )
     assert asha.rungs == {RUNG: {"b": 5.0}, 3 * RUNG: {"b": 8.0}}
@@ -210,7 +210,7 @@ def row(job, segment, area):
         "trial": job,
         "phase": "search",
         "env_steps": segment * SEGMENT,
-        "area": area,
+        "objective": area,
     }
 
 

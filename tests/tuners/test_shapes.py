@@ -7,7 +7,7 @@ import pytest
 from rlcore.rewards import SHAPES
 from tests.tuners.small import small_spec
 from tuners.config import TrialConfig, baseline
-from tuners.phases import Outcome
+from tuners.objectives import Outcome
 from tuners.shapes import ShapesPlan, summarise
 
 THREE = ("survival", "product", "kinetic")

@@ -51,7 +51,7 @@ def test_each_form_of_a_domain(entry, domain):
         ({"uniform": [False, True]}, ["False", "two finite numbers"]),
         ({"choice": []}, ["choice []", "at least one value"]),
         ({"choice": 7}, ["choice 7", "at least one value"]),
-        ({"normal": [0, 1]}, ["'normal'", "uniform, log_uniform, choice"]),
+        ({"normal": [0, 1]}, ["'normal'", "uniform, log_uniform, one_minus_log_uniform, choice"]),
         ({"uniform": [0, 1], "choice": [1]}, ["uniform", "a plain value"]),
         ({}, ["{}", "a plain value"]),
         ([0, 1], ["[0, 1]", "a plain value"]),

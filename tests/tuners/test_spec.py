@@ -1,5 +1,6 @@
 """A sweep's description: presets, overrides, what is refused, and the file it is kept in."""
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -124,8 +125,13 @@ def test_another_name_is_refused(tmp_path, name):
         ({"test_seeds": 0}, "test_seeds is 0, but must be at least 1"),
         ({"seed": -1}, f"seed is -1, but must be between 0 and {MAX_SEED}"),
         ({"seed": MAX_SEED + 1}, f"between 0 and {MAX_SEED}"),
-        ({"searcher": "grid"}, "searcher is 'grid'; allowed: random"),
-        ({"scheduler": "pbt"}, "scheduler is 'pbt'; allowed: asha, none"),
+        ({"searcher": "bohb"}, "searcher is 'bohb'; allowed: random, grid, tpe, gp, cmaes"),
+        ({"searcher": "grid"}, "grid needs learning_rate as {choice: [...]}, not as a range"),
+        ({"searcher": "cmaes", "objective": "pareto"}, "searcher cmaes has one objective; pareto"),
+        ({"scheduler": "hyperband"}, "scheduler is 'hyperband'; allowed: asha, median, none"),
+        ({"objective": "return"}, "objective is 'return'; allowed: final_score, area, steps_to"),
+        ({"spread_penalty": -1.0}, "spread_penalty is -1.0, but must be from 0 to 10"),
+        ({"spread_penalty": math.nan}, "spread_penalty is nan, but must be from 0 to 10"),
         ({"reduction_factor": 1}, "reduction_factor is 1, but must be at least 2"),
         ({"validation_seeds": 3}, "validation_seeds is 3, but must be a multiple of"),
         ({"test_seeds": 5}, "test_seeds is 5, but must be a multiple of seeds_per_trial = 2"),

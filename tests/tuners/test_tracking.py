@@ -15,7 +15,7 @@ from PIL import Image
 from tests.tuners.small import CONFIG, SEGMENT, segment_row, small_spec, trial_row
 from tuners import tracking
 from tuners.layout import film_strip_path, video_path
-from tuners.results import ResultsWriter
+from tuners.results import OUTCOME_COLUMNS, ResultsWriter
 from tuners.spec import prepare
 from tuners.tracking import METRICS, SUMMARY, Follower, flat_config, run_link
 
@@ -138,7 +138,7 @@ def test_a_sweep_in_a_store(sweep, store):
         (segment * SEGMENT, 10.0 * segment, 1_000_000 + 1000 * segment) for segment in (1, 2, 3)
     ]
     assert [step for step, _, _ in points(client, first, "entropy")] == [2 * SEGMENT]
-    assert set(second.data.metrics) == {"objective", "score", "area", "entropy"}
+    assert set(second.data.metrics) == {"entropy", *OUTCOME_COLUMNS}
 
     paths = {entry.path for entry in client.list_artifacts(first.info.run_id)}
     assert {"config.yaml", "checkpoint", "film_strip", "video"} <= paths
@@ -505,7 +505,7 @@ def test_many_points_are_written_in_calls_of_a_thousand(sweep, monkeypatch):
     monkeypatch.setattr("mlflow.MlflowClient", lambda uri: client)
     Follower(sweep.folder, "http://fake").sync()
     assert max(sizes) == 1000, "MLflow takes no more in one call"
-    assert len(server.run("trial-001")["metrics"]) == 100 * len(METRICS) + 3 * 3 + 2
+    assert len(server.run("trial-001")["metrics"]) == 100 * len(METRICS) + 3 * 5 + 2
 
 
 def test_params_are_named_as_in_a_search_space():

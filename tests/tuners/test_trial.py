@@ -64,8 +64,10 @@ def test_the_numbers_of_a_row(trained):
     assert first["simulation_steps"] == SEGMENT
     assert len(first["seed_scores"]) == 2
     assert first["score"] == pytest.approx(np.mean(first["seed_scores"]))
-    assert first["objective"] == first["score"]
-    assert second["objective"] == pytest.approx((first["score"] + second["score"]) / 2)
+    assert first["final_score"] == first["area"] == first["score"]
+    assert second["area"] == pytest.approx((first["score"] + second["score"]) / 2)
+    assert second["objective"] == second["area"]
+    assert second["steps_to_threshold"] == pytest.approx(3e-6 * SEGMENT), "not yet above it"
     assert (first["diverged"], first["done"]) == (False, False)
     assert 0 <= first["score"] <= 1000
     # It falls to 0 over 16 updates; the fourth begins after three.
@@ -78,10 +80,10 @@ def test_the_numbers_of_a_row(trained):
     assert first["shaped_return"] is None or math.isfinite(first["shaped_return"])
 
 
-def test_the_objective_looks_back_three_segments():
+def test_the_final_score_looks_back_three_segments():
     trial = new_trial()
     scores = [trial.advance()["score"] for _ in range(4)]
-    assert trial.last_row["objective"] == pytest.approx(np.mean(scores[1:]))
+    assert trial.last_row["final_score"] == pytest.approx(np.mean(scores[1:]))
 
 
 def test_the_area_is_the_mean_of_all_segments_and_survives_a_checkpoint(tmp_path):
@@ -119,7 +121,7 @@ def test_a_checkpoint_says_what_it_is_of(trained, tmp_path):
     assert metadata["config"] == CONFIG.to_dict()
     assert metadata["seeds"] == SEEDS
     assert metadata["env_steps"] == 2 * SEGMENT
-    assert metadata["recent_scores"] == [row["seed_scores"] for row in trained.rows]
+    assert metadata["scores"] == [row["seed_scores"] for row in trained.rows]
 
 
 def test_the_episodes_of_the_better_seed_are_kept(trained, tmp_path):
@@ -179,7 +181,7 @@ def test_a_divergence_is_a_result():
     assert (row["score"], row["seed_scores"]) == (0.0, [0.0, 0.0])
     assert row["policy_loss"] is None
     assert row["env_steps"] == 3 * SEGMENT
-    assert row["objective"] > 0.0, "the mean of what the last three segments scored"
+    assert row["objective"] == 0.0 < row["final_score"]
     assert trial.episodes is before, "the last episodes worth looking at"
 
 

@@ -217,7 +217,7 @@ def two_rows(ours, theirs):
 
 
 def compared(ours, theirs, **changes):
-    settings = {"winner": "trial-001", "baseline": "baseline", "searched_objective": 900.0}
+    settings = {"winner": "trial-001", "baseline": "baseline", "searched_score": 900.0}
     return compare(two_rows(ours, theirs), **settings, validated={"trial-001": 1.0}, **changes)
 
 
@@ -242,7 +242,7 @@ def test_a_row_whose_every_job_failed_is_said_so(failed):
         curves,
         winner="trial-001",
         baseline="baseline",
-        searched_objective=900.0,
+        searched_score=900.0,
         validated={},
     )
     assert failed in verdict(comparison, winner="trial-001", baseline="baseline")

@@ -1,0 +1,54 @@
+"""The flags that every search script has.  It imports nothing slow: --help is quick."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What a search is asked for; None leaves a setting as the preset has it."""
+
+    preset: str = "auto"
+    """smoke, laptop, notebook, gpu, cluster; auto picks by the cores and GPUs there are."""
+    task: str = "swingup"
+    """The task to solve."""
+    name: str | None = None
+    """Name of the sweep; task and time if not given."""
+    resume: str | None = None
+    """Name of an interrupted sweep to go on with; other flags of the search do not apply."""
+    extend: str | None = None
+    """Name of a finished sweep to add --num-trials trials to; other flags do not apply."""
+    warm_start: str | None = None
+    """Name of a sweep whose best configurations are the first trials of this one."""
+    space: Path | None = None
+    """YAML file with a search space of your own; see the README."""
+    seed: int | None = None
+    """Decides every trial's values and every training seed."""
+    num_trials: int | None = None
+    """Trials of the search, the baseline included; with --extend those to add."""
+    budget: int | None = None
+    """Environment steps a trial may train, per seed."""
+    seeds_per_trial: int | None = None
+    """Seeds trained side by side in each trial, in all phases."""
+    scheduler: str | None = None
+    """asha, median, or none to train every trial to the end."""
+    searcher: str | None = None
+    """random, grid, tpe, gp, cmaes."""
+    objective: str | None = None
+    """What trials are ranked by: area, final_score, steps_to_threshold, pareto."""
+    spread_penalty: float | None = None
+    """Standard deviations over seeds that the objective takes off their mean."""
+    grace_period: int | None = None
+    """Environment steps before a trial may be stopped."""
+    num_finalists: int | None = None
+    """Configurations trained again in validation, beside the baseline."""
+    validation_seeds: int | None = None
+    """Seeds of each of them."""
+    test_seeds: int | None = None
+    """Seeds of winner and baseline in the final test."""
+    tracking_uri: str | None = None
+    """MLflow store or server; sqlite:///mlflow.db if not given."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds one folder a sweep."""
+    address: str | None = None
+    """Address of a running Ray cluster; Ray is started here if not given."""

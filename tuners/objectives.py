@@ -1,0 +1,90 @@
+"""What trials are judged by: one number made of the scores of a trial's seeds over training.
+
+Every objective is a column of the final table, so a search looks for what the test will measure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tuners.validate import COLUMNS, Curves, measure
+
+# Two objectives at once; where one number is needed, the area stands for both.
+PARETO = "pareto"
+PARETO_COLUMNS = ("final_score", "steps_to_threshold")
+OBJECTIVES = (*COLUMNS, PARETO)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """How a trial's curves become one number; higher is better.
+
+    Attributes:
+        name: ``final_score`` (mean of the last evaluations), ``area`` (mean of all: it rises with
+            the score reached as with reaching it soon), ``steps_to_threshold`` (its negative, in
+            million env_steps) or ``pareto`` (searches for final score and steps at once; trials
+            are ranked by area).
+        spread_penalty: how many standard deviations over seeds are taken off their mean.
+    """
+
+    name: str = "area"
+    spread_penalty: float = 0.0
+
+    def value(self, curves: Curves) -> float:
+        """Returns the objective of a trial that has got as far as ``curves``."""
+        values = self._sign * measure(curves)[self._column]
+        return float(np.mean(values) - self.spread_penalty * np.std(values))
+
+    def floor(self, full_length: int, segment: int) -> float:
+        """Returns the objective of a trial that failed: that of one that learned nothing.
+
+        Args:
+            full_length: env_steps of a whole trial, per seed.
+            segment: env_steps of a segment, per seed.
+        """
+        return 0.0 if self._sign > 0 else -(full_length + segment) / 1e6
+
+    @property
+    def _column(self) -> str:
+        return "area" if self.name == PARETO else self.name
+
+    @property
+    def _sign(self) -> float:
+        return 1.0 if COLUMNS[self._column].higher_is_better else -1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        objective: of its last report, or the floor if it failed.
+        stop_reason: ``budget``, ``diverged``, ``error``, or the scheduler that stopped it.
+        env_steps: trained, per seed.
+        final_score: of its last report.
+        steps_to_threshold: of its last report, in million env_steps.
+    """
+
+    objective: float
+    stop_reason: str
+    env_steps: int = 0
+    final_score: float = 0.0
+    steps_to_threshold: float = 0.0
+
+
+def pareto_ranks(outcomes: Mapping[str, Outcome]) -> dict[str, int]:
+    """Returns the front each row lies on: 0 for those that no other beats in both columns."""
+    points = {row: (-o.final_score, o.steps_to_threshold) for row, o in outcomes.items()}
+    ranks: dict[str, int] = {}
+    rank = 0
+    while left := {row: point for row, point in points.items() if row not in ranks}:
+        front = [row for row, p in left.items() if not any(_beats(q, p) for q in left.values())]
+        ranks |= dict.fromkeys(front, rank)
+        rank += 1
+    return ranks
+
+
+def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Returns whether ``one`` is nowhere worse (higher) than ``other``, and somewhere better."""
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))

@@ -1,0 +1,79 @@
+"""Sweeps that go on: more trials for a finished one, or a start from another's best."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tuners.config import TrialConfig, value_of
+from tuners.layout import COMPARISON_FILE
+from tuners.phases import BASELINE
+from tuners.results import read_trials
+from tuners.space import BadInput
+from tuners.spec import SweepSpec, load_spec
+
+
+def extend(spec: SweepSpec, num_trials: int | None) -> SweepSpec:
+    """Returns a finished sweep with more trials to search, and writes it to ``sweep.yaml``.
+
+    Searcher and scheduler keep what they know; finalists, winner and test follow from all trials.
+
+    Raises:
+        BadInput: no number of trials, or the sweep is not finished.
+    """
+    if num_trials is None or num_trials < 1:
+        raise BadInput("--extend needs --num-trials, the trials to add: a number of at least 1")
+    comparison = spec.folder / COMPARISON_FILE
+    done = json.loads(comparison.read_text())["num_trials"] if comparison.exists() else 0
+    if done != spec.num_trials:
+        raise BadInput(f"sweep '{spec.name}' is not finished; first: --resume {spec.name}")
+    extended = replace(
+        spec,
+        num_trials=spec.num_trials + num_trials,
+        extensions=(*spec.extensions, num_trials),
+    )
+    extended.save()
+    return extended
+
+
+def begin_with(spec: SweepSpec, other: Path) -> SweepSpec:
+    """Returns a sweep whose first trials have the best configurations of the sweep in ``other``.
+
+    What lies outside this sweep's space is left to its searcher.
+
+    Raises:
+        BadInput: there is no such sweep, it solves another task, or it has nothing to give.
+    """
+    before = load_spec(other)
+    if before.base.task != spec.base.task:
+        raise BadInput(
+            f"sweep '{before.name}' is of task {before.base.task}, but this one of {spec.base.task}"
+        )
+    found = [_inside(spec, config) for config in best_configs(before)]
+    values = [entries for entries in found if entries][: spec.num_trials - 1]
+    if not values:
+        raise BadInput(f"sweep '{before.name}' has no trial that lies in this search space")
+    return replace(spec, warm_start=before.name, first_values=tuple(values))
+
+
+def best_configs(spec: SweepSpec) -> list[TrialConfig]:
+    """Returns the configurations of a sweep's validation, best first.
+
+    Of a sweep that has not got so far, those that trained to the end, by objective; in both cases
+    without the baseline.
+    """
+    trials = [t for t in read_trials(spec.folder) if t["phase"] == "search"]
+    configs = {t["row"]: TrialConfig.from_dict(json.loads(t["config"])) for t in trials}
+    comparison = spec.folder / COMPARISON_FILE
+    if comparison.exists():
+        ranked = list(json.loads(comparison.read_text())["validation"])
+    else:
+        full = [t for t in trials if t["stop_reason"] == "budget"]
+        full.sort(key=lambda trial: -trial["objective"])
+        ranked = [trial["row"] for trial in full[: spec.num_finalists]]
+    return [configs[row] for row in ranked if row != BASELINE]
+
+
+def _inside(spec: SweepSpec, config: TrialConfig) -> dict[str, Any]:
+    values = {name: value_of(config, name) for name in spec.space}
+    return {name: value for name, value in values.items() if spec.space[name].contains(value)}
