@@ -57,7 +57,7 @@ _HYPERPARAMETERS: dict[str, Domain] = {
     "gamma": OneMinusLogUniform(0.97, 0.997),
     "gae_lambda": Uniform(0.85, 0.99),
     "clip_range": Uniform(0.1, 0.35),
-    "entropy_coef": LogUniform(1e-4, 3e-2),
+    "entropy_coef": Uniform(0.0, 0.02),
     "max_grad_norm": LogUniform(0.3, 5.0),
     "init_log_std": Uniform(-1.0, 0.3),
     "num_minibatches": Choice((4, 8)),  # a compile each
