@@ -12,9 +12,19 @@ from rlcore.ppo.config import PPOConfig
 from rlcore.tasks import TASKS
 from tests.tuners.small import CONFIG, PPO, SEGMENT, refusal
 from tuners import config
-from tuners.config import TrialConfig, baseline, check_space, check_value, load_config, route
-from tuners.default_spaces import reward_space
+from tuners.config import (
+    TrialConfig,
+    baseline,
+    check_space,
+    check_value,
+    load_config,
+    route,
+    value_of,
+    values_in_space,
+)
+from tuners.default_spaces import hyperparameter_space, joint_space, reward_space
 from tuners.space import Choice, LogUniform, Uniform, sample
+from tuners.spec import make_spec
 from tuners.tracking import flat_config
 
 
@@ -358,13 +368,24 @@ def test_a_weight_that_the_base_brings_into_a_product_counts_too():
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
-def test_everything_the_default_space_draws_can_be_trained(task):
-    space = reward_space(task)
-    base = TrialConfig(task=task, reward=baseline(task), ppo=CONFIG.ppo, budget=CONFIG.budget)
-    check_space(base, space)
-    for number in range(200):
-        drawn = base.with_values(sample(space, 0, number))
-        assert drawn.reward["combine"] in ("sum", "product", "geometric")
+@pytest.mark.parametrize("default_space", [reward_space, hyperparameter_space, joint_space])
+def test_everything_a_default_space_draws_can_be_trained(task, default_space):
+    space = default_space(task)
+    entries = {"task": task, "reward": baseline(task), "space": space}
+    base = make_spec(name="sweep", preset="laptop", **entries).base
+    drawn = [base.with_values(sample(space, 0, number)) for number in range(100)]
+    combined = {config.reward.get("combine", "sum") for config in drawn}
+    searches_reward = default_space is not hyperparameter_space
+    assert combined == ({"sum", "product", "geometric"} if searches_reward else {"sum"})
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_the_default_settings_are_a_point_of_their_space(task):
+    """So that a searcher learns from the baseline."""
+    space = hyperparameter_space(task)
+    entries = {"task": task, "reward": baseline(task), "space": space}
+    base = make_spec(name="sweep", preset="laptop", **entries).base
+    assert values_in_space(base, space) is not None
 
 
 def test_a_default_space_exists_for_known_tasks_only():
@@ -386,3 +407,30 @@ def test_configs_of_one_static_part_share_it():
     assert hash(CONFIG.with_values(traced).ppo) == hash(CONFIG.ppo)
     assert CONFIG.with_values({"epochs": 1}).ppo != CONFIG.ppo
     assert asdict(PPOConfig(**asdict(PPO))) == asdict(PPO)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_envs", 16),
+        ("learning_rate", 0.002),
+        ("reward.peak.weight", 1.5),
+        ("reward.calm.weight", 0.0),
+        ("reward.calm.on", True),
+        ("reward.peak.sharpness", 10.0),
+        ("reward.combine", "sum"),
+        ("task.pole_mass", 0.1),
+    ],
+)
+def test_what_a_config_has_under_a_name(name, value):
+    """Where the config says nothing, the default that holds."""
+    assert value_of(CONFIG, name) == value
+    other = {bool: False, str: "product", int: 8, float: 0.001}[type(value)]
+    assert value_of(CONFIG.with_values({name: other}), name) == other
+
+
+def test_a_config_as_a_point_of_a_space():
+    space = {"learning_rate": Uniform(0.001, 0.01), "reward.peak.weight": Uniform(0.0, 2.0)}
+    expected = {"learning_rate": 0.002, "reward.peak.weight": 1.5}
+    assert values_in_space(CONFIG, space) == expected
+    assert values_in_space(CONFIG, {**space, "gamma": Uniform(0.5, 0.6)}) is None

@@ -239,3 +239,52 @@ def test_a_resumed_scheduler_decides_as_the_uninterrupted_one(seed, num_trials, 
         ours, theirs = search.step((undisturbed, trials), (resumed, again))
         assert ours == theirs
     assert resumed.rungs == undisturbed.rungs
+
+
+def median_rule():
+    return SCHEDULERS["median"](SimpleNamespace(**SETTINGS))
+
+
+def test_the_median_rule_by_hand():
+    """The best so far against the median of the others' means; three others at the least."""
+    rule = median_rule()
+    a, b, c, d, e = (trial(job) for job in "abcde")
+    for good, level in ((a, 100.0), (b, 200.0), (c, 300.0)):
+        for segment in (1, 2, 3):
+            assert rule.on_trial_result(None, good, at(segment, level)) == GO
+    assert rule.on_trial_result(None, d, at(1, 0.0)) == GO, "before the grace period"
+    assert rule.on_trial_result(None, d, at(2, 199.0)) == STOP
+    assert rule.on_trial_result(None, e, at(2, 200.0)) == GO
+
+
+def test_the_median_rule_leaves_other_phases_alone():
+    rule = median_rule()
+    for job in "abc":
+        rule.on_trial_result(None, trial(job), at(2, 500.0))
+    other = trial("validation-baseline-0", phase="validation")
+    assert rule.on_trial_result(None, other, at(2, 0.0)) == GO
+    rule.on_trial_complete(None, other, at(8, 0.0))
+    assert rule.on_trial_result(None, trial("d"), at(2, 0.0)) == STOP, "nor do they count"
+
+
+def test_a_resumed_median_rule_decides_as_the_uninterrupted_one():
+    draw = random.Random(3)
+    levels = {f"trial-{n:03d}": draw.random() for n in range(12)}
+    undisturbed, rows, decisions = median_rule(), [], {}
+    for job, level in levels.items():
+        for segment in range(1, 8):
+            rows.append(row(job, segment, level * segment))
+            decisions[job] = undisturbed.on_trial_result(None, trial(job), rows[-1])
+            if decisions[job] == STOP:
+                break
+    resumed = median_rule()
+    assert resumed.replay(rows) == {job for job, last in decisions.items() if last == STOP}
+    assert 0 < sum(last == STOP for last in decisions.values()) < 12
+    for level in (0.0, 0.3, 0.6, 1.0):
+        new = trial(f"new-{level}", session=2)
+        ours, theirs = (r.on_trial_result(None, new, at(2, level)) for r in (undisturbed, resumed))
+        assert ours == theirs
+
+
+def at(segment, objective):
+    return {"env_steps": segment * SEGMENT, "objective": objective}

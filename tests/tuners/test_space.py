@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tuners.small import refusal
-from tuners.space import Choice, LogUniform, Uniform, is_number, load_space, parse_space, sample
+from tuners.space import (
+    Choice,
+    LogUniform,
+    OneMinusLogUniform,
+    Uniform,
+    grid,
+    is_number,
+    load_space,
+    parse_space,
+    sample,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +28,7 @@ from tuners.space import Choice, LogUniform, Uniform, is_number, load_space, par
         ({"uniform": [0, 2]}, Uniform(0.0, 2.0)),
         ({"uniform": [-1.5, 0.25]}, Uniform(-1.5, 0.25)),
         ({"log_uniform": [0.001, 1]}, LogUniform(0.001, 1.0)),
+        ({"one_minus_log_uniform": [0.9, 0.99]}, OneMinusLogUniform(0.9, 0.99)),
         ({"choice": [32, 64]}, Choice((32, 64))),
         ({"choice": [True, False]}, Choice((True, False))),
         ({"choice": [[64, 64], [32]]}, Choice(((64, 64), (32,)))),
@@ -41,6 +52,7 @@ def test_each_form_of_a_domain(entry, domain):
         ({"log_uniform": [3, 0.5]}, ["log_uniform [3, 0.5]", "lower bound must be below"]),
         ({"log_uniform": [0, 1]}, ["log_uniform [0, 1]", "above 0"]),
         ({"log_uniform": [-1, 1]}, ["log_uniform [-1, 1]", "above 0"]),
+        ({"one_minus_log_uniform": [0.9, 1]}, ["[0.9, 1]", "stay below 1"]),
         ({"uniform": [1]}, ["uniform [1]", "two finite numbers"]),
         ({"uniform": [1, 2, 3]}, ["uniform [1, 2, 3]", "two finite numbers"]),
         ({"uniform": {"low": 1}}, ["{'low': 1}", "two finite numbers"]),
@@ -168,6 +180,39 @@ def test_a_log_range_is_drawn_evenly_over_its_decades():
     drawn = [sample({"x": LogUniform(1e-4, 1.0)}, 0, n)["x"] for n in range(2000)]
     share = np.mean(np.array(drawn) < 1e-2)
     assert abs(share - 0.5) < 0.06  # five standard deviations: fails in 1 of a million seeds
+
+
+def test_distances_from_1_are_drawn_evenly_over_their_decades():
+    drawn = [sample({"x": OneMinusLogUniform(0.0, 0.9999)}, 0, n)["x"] for n in range(2000)]
+    share = np.mean(np.array(drawn) < 0.99)
+    assert abs(share - 0.5) < 0.06  # five standard deviations: fails in 1 of a million seeds
+
+
+@pytest.mark.parametrize(
+    ("domain", "values"),
+    [
+        (Uniform(1.0, 3.0), (1.0, 2.0, 3.0)),
+        (LogUniform(0.01, 1.0), (0.01, 0.1, 1.0)),
+        (OneMinusLogUniform(0.0, 0.9999), (0.0, 0.99, 0.9999)),
+    ],
+)
+def test_how_far_a_value_lies_in_its_range(domain, values):
+    found = [domain.fraction(value) for value in values]
+    np.testing.assert_allclose(found, [0.0, 0.5, 1.0], atol=1e-9)
+    assert all(domain.contains(value) for value in values)
+    assert not domain.contains(values[0] - 1e-3) and not domain.contains(values[-1] + 1e-3)
+    assert not domain.contains("1") and not domain.contains(True)
+
+
+def test_a_grid_by_hand():
+    space = {"b": Choice((1, 2)), "a": Choice(("x", "y"))}
+    assert [(point["a"], point["b"]) for point in grid(space)] == [
+        *(("x", 1), ("x", 2), ("y", 1), ("y", 2))
+    ]
+    assert grid({}) == [{}]
+    assert "needs x as {choice: [...]}" in refusal(grid, {"x": Uniform(0.0, 1.0)})
+    huge = {f"x{n}": Choice(tuple(range(10))) for n in range(6)}
+    assert refusal(grid, huge) == "the grid has 1000000 points, but may have at most 100000"
 
 
 def test_a_choice_gives_every_value():
