@@ -9,6 +9,7 @@ repeats with bootstrap 95 % intervals.  Results are kept in runs/search_quality/
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -44,7 +45,6 @@ ARMS: dict[str, Arm] = {
     "reward: random + ASHA": Arm(reward_space, "random", "asha"),
     "reward: TPE": Arm(reward_space, "tpe", "none"),
     "reward: TPE + ASHA": Arm(reward_space, "tpe", "asha"),
-    "hyperparameters: random + ASHA": Arm(hyperparameter_space, "random", "asha"),
     "hyperparameters: TPE + ASHA": Arm(hyperparameter_space, "tpe", "asha"),
     "joint: random + ASHA": Arm(joint_space, "random", "asha"),
     "joint: TPE + ASHA": Arm(joint_space, "tpe", "asha"),
@@ -61,9 +61,7 @@ class BudgetPlan(Plan):
         return map(trial_name, range(begun + (self.spent < BUDGET)))
 
     def _candidates(self) -> Iterator[_Next]:
-        seeds = tuple(self.spec.seeds("search"))
-        for number, name in enumerate(self._search_names()):
-            yield _Next(name, "search", BASELINE if number == 0 else name, seeds)
+        yield from self._searches()
         for row in (BASELINE, *(self.finalists or ())):
             yield from self._batches("validation", row)
         if self.winner is not None:
@@ -110,7 +108,7 @@ def spec_of(arm: str, repeat: int) -> SweepSpec:
     """Returns the laptop preset's sweep for an arm; its folder is empty."""
     way = ARMS[arm]
     spec = make_spec(
-        name=f"{list(ARMS).index(arm)}-{repeat}",
+        name=name_of(arm, repeat),
         preset="laptop",
         task=TASK,
         reward=baseline(TASK),
@@ -124,9 +122,14 @@ def spec_of(arm: str, repeat: int) -> SweepSpec:
     return spec
 
 
+def name_of(arm: str, repeat: int) -> str:
+    """Returns the name of a sweep: "joint-TPE-ASHA-3"."""
+    return "-".join([*re.findall(r"\w+", arm), str(repeat)])
+
+
 def result_path(arm: str, repeat: int) -> Path:
     """Returns where the result of an arm's repeat lies."""
-    return FOLDER / f"{list(ARMS).index(arm)}-{repeat}.json"
+    return FOLDER / f"{name_of(arm, repeat)}.json"
 
 
 def work(request: Any) -> None:
@@ -135,7 +138,7 @@ def work(request: Any) -> None:
         found = search(arm, repeat)
         with replacing(result_path(arm, repeat)) as beside:
             beside.write_text(json.dumps({"arm": arm, **found}))
-        shutil.rmtree(FOLDER / result_path(arm, repeat).stem, ignore_errors=True)
+        shutil.rmtree(FOLDER / name_of(arm, repeat), ignore_errors=True)
 
 
 def print_table(results: Mapping[str, list[dict[str, Any]]]) -> None:

@@ -31,7 +31,7 @@ class Flags:
     seeds_per_trial: int | None = None
     """Seeds trained side by side in each trial, in all phases."""
     scheduler: str | None = None
-    """asha, median, or none to train every trial to the end."""
+    """asha, median, pbt, or none to train every trial to the end."""
     searcher: str | None = None
     """random, grid, tpe, gp, cmaes."""
     objective: str | None = None

@@ -111,6 +111,8 @@ class SweepCallback(_NotSaved, Callback):
                 "phase": job.phase,
                 "row": job.row,
                 "seeds": list(job.seeds),
+                "parent": job.parent,
+                "until": job.until,
                 "config": config_json(job.config.to_dict()),
                 "status": "running",
                 "started": now(),
@@ -183,7 +185,7 @@ class SweepCallback(_NotSaved, Callback):
     def _stop_reason(self, job: Job, row: dict[str, Any]) -> str | None:
         if row["diverged"]:
             return "diverged"
-        if row["env_steps"] >= job.config.full_length:
+        if row["env_steps"] >= job.end:
             return "budget"
         if self._interrupted.is_set():
             return "interrupted"

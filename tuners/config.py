@@ -45,6 +45,8 @@ class TrialConfig:
         hyperparameters: PPO's traced numbers that differ from their defaults.
         ppo: PPO's static config.
         budget: environment steps per seed.
+        schedule: (env_steps, values of a search space) in rising order: from there on they hold, on
+            top of what came before.  Traced values alone.
     """
 
     task: str = "swingup"
@@ -53,6 +55,7 @@ class TrialConfig:
     hyperparameters: Mapping[str, float] = field(default_factory=dict)
     ppo: PPOConfig = field(default_factory=PPOConfig)
     budget: int = 524_288
+    schedule: tuple[tuple[int, Mapping[str, Any]], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses a config that could not be trained.
@@ -83,6 +86,32 @@ class TrialConfig:
                 f"action_repeat is {self.ppo.action_repeat}, but must divide the"
                 f" {horizon} simulation steps of an episode of {self.task}"
             )
+
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        segment, before = self.ppo.steps_per_segment, 0
+        for env_steps, values in self.schedule:
+            if not isinstance(env_steps, int) or env_steps <= before or env_steps % segment:
+                raise BadInput(
+                    f"schedule has {env_steps} env_steps after {before}, but must rise in whole"
+                    f" segments of {segment}"
+                )
+            before = env_steps
+            for name, value in values.items():
+                if route(self.task, name) not in ("hyperparameter", "reward"):
+                    raise BadInput(f"schedule has {name}, which cannot change during training")
+                check_value(self.task, name, value)
+
+    def at(self, env_steps: int) -> "TrialConfig":
+        """Returns the config that holds when a trial has trained so far: one without a schedule."""
+        if not self.schedule:
+            return self
+        config = replace(self, schedule=())
+        for begins, values in self.schedule:
+            if begins <= env_steps:
+                config = config.with_values(values)
+        return config
 
     @property
     def num_segments(self) -> int:
@@ -120,6 +149,7 @@ class TrialConfig:
         """Returns plain numbers, strings, lists and dicts, as YAML and JSON have them."""
         ppo = asdict(self.ppo)
         ppo["hidden_sizes"] = list(self.ppo.hidden_sizes)
+        schedule = [[env_steps, dict(values)] for env_steps, values in self.schedule]
         return {
             "task": self.task,
             "budget": self.budget,
@@ -127,6 +157,7 @@ class TrialConfig:
             "reward": dict(self.reward),
             "hyperparameters": dict(self.hyperparameters),
             "ppo": ppo,
+            **({"schedule": schedule} if schedule else {}),
         }
 
     @classmethod
@@ -143,7 +174,17 @@ class TrialConfig:
         for name in ("constants", "reward", "hyperparameters", "ppo"):
             if not isinstance(entries.get(name, {}), dict):
                 raise BadInput(f"{name} is {entries[name]!r}, but must map names to values")
-        return cls(**{**entries, "ppo": make_ppo_config(entries.get("ppo", {}))})
+        schedule = _parse_schedule(entries.get("schedule", []))
+        ppo = make_ppo_config(entries.get("ppo", {}))
+        return cls(**{**entries, "ppo": ppo, "schedule": schedule})
+
+
+def _parse_schedule(entries: Any) -> tuple[tuple[int, Mapping[str, Any]], ...]:
+    pairs = entries if isinstance(entries, list | tuple) else [entries]
+    for pair in pairs:
+        if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[1], dict)):
+            raise BadInput(f"schedule has {pair!r}, but must list pairs of env_steps and values")
+    return tuple((at, values) for at, values in pairs)
 
 
 def load_config(path: Path) -> TrialConfig:

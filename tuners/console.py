@@ -112,24 +112,26 @@ class SweepConsole:
         return sorted(searched, key=lambda row: -row["objective"])
 
     def _phase(self) -> str:
-        spec = self._plan.spec
         ended = [name for name in self._plan.outcomes if name in self._plan.jobs]
         searched = sum(self._plan.jobs[name].phase == "search" for name in ended)
-        if searched < spec.num_trials:
-            return f"search {searched}/{spec.num_trials}"
+        if searched < self._plan.num_search_jobs:
+            return f"search {searched}/{self._plan.num_search_jobs}"
         return "validation" if self._plan.winner is None else "test"
 
     def _progress(self) -> float:
         """Returns the share of the work done: what an ended trial left undone counts as done."""
         if self._plan.finished:
             return 1.0
-        spec = self._plan.spec
-        full = spec.base.full_length * spec.base.ppo.seeds_per_trial
-        done = sum(
-            full if name in self._plan.outcomes else self._steps.get(name, 0)
-            for name in self._plan.jobs
-        )
+        done = sum(self._done(name) for name in self._plan.jobs)
         return min(1.0, done / self._plan.expected_env_steps())
+
+    def _done(self, name: str) -> int:
+        """Returns the env_steps of a job that are done with, all seeds counted."""
+        job = self._plan.jobs[name]
+        begin, seeds = self._plan.begins_at(name), len(job.seeds)
+        if name in self._plan.outcomes:
+            return (job.end - begin) * seeds
+        return max(0, self._steps.get(name, 0) - begin * seeds)
 
     def _rate(self) -> float:
         if len(self._pace) < 2 or self._pace[-1][0] == self._pace[0][0]:

@@ -37,6 +37,9 @@ def describe_change(before: TrialConfig, after: TrialConfig) -> list[str]:
         lines.append(f"gone: {name} ({_settings(old[name])})")
     for name in [name for name in new if name in old and new[name] != old[name]]:
         lines.append(f"changed: {name} ({_settings(old[name])} -> {_settings(new[name])})")
+    stages = [after.at(env_steps) for env_steps in (0, *(at for at, _ in after.schedule))]
+    for (env_steps, _), one, next_one in zip(after.schedule, stages, stages[1:], strict=False):
+        lines += [f"from {env_steps:,} env_steps on, {x}" for x in describe_change(one, next_one)]
     return lines or ["nothing"]
 
 
@@ -95,6 +98,7 @@ def _rewards(config: TrialConfig, recordings: list[Any]) -> np.ndarray:
     task = jax.tree.map(
         lambda value: jnp.asarray(value, dtype=float), TASKS[config.task](**config.constants)
     )
+    config = config.at(config.full_length)
     params = make_reward_params(TERMS[config.task], config.reward)
     gamma = config.hyperparameters.get("gamma", Hyperparameters.gamma)
 

@@ -32,6 +32,8 @@ class Job:
         row: the configuration's name: ``baseline``, ``task_score`` or ``trial-<number>``.
         seeds: trained side by side.
         config: what is trained.
+        parent: the job from whose last checkpoint it begins, if from any.
+        until: env_steps at which it ends, if that is before the config's full length.
     """
 
     name: str
@@ -39,6 +41,13 @@ class Job:
     row: str
     seeds: tuple[int, ...]
     config: TrialConfig
+    parent: str | None = None
+    until: int | None = None
+
+    @property
+    def end(self) -> int:
+        """Env_steps, per seed, of a job that nobody stops."""
+        return self.config.full_length if self.until is None else self.until
 
 
 class _Next(NamedTuple):
@@ -67,13 +76,8 @@ class Plan:
     def restore(self, ended: Iterable[tuple[Job, Outcome]], unfinished: Iterable[Job]) -> None:
         """Takes in the jobs of an earlier run; the unfinished ones are handed out first."""
         ended, unfinished = list(ended), list(unfinished)
-        self._searcher.restore(
-            {
-                number: {name: value_of(job.config, name) for name in self.spec.space}
-                for job in (*(job for job, _ in ended), *unfinished)
-                if job.phase == "search" and (number := trial_number(job.name)) > 0
-            }
-        )
+        jobs = [*(job for job, _ in ended), *unfinished]
+        self._remember([job for job in jobs if job.phase == "search"])
         for job, outcome in ended:
             self.jobs[job.name] = job
             self.end(job.name, outcome)
@@ -84,7 +88,7 @@ class Plan:
         if self._unfinished:
             job = self._unfinished.popleft()
         elif (chosen := self._next_new()) is not None:
-            job = Job(*chosen, config=self.config_of(chosen.row))
+            job = self._make_job(chosen)
         else:
             return None
         self.jobs[job.name] = job
@@ -94,7 +98,7 @@ class Plan:
         """Takes in how a job ended."""
         self.outcomes[name] = outcome
         if self.jobs[name].phase == "search":
-            self._searcher.tell(trial_number(name), outcome)
+            self._tell(name, outcome)
 
     @property
     def finished(self) -> bool:
@@ -109,17 +113,7 @@ class Plan:
 
         The baseline is not among them: it is validated in any case.
         """
-        if not self._all_ended(self._search_names()):
-            return None
-        full = {
-            self.jobs[name].row: outcome
-            for name, outcome in self.outcomes.items()
-            if self.jobs[name].phase == "search" and outcome.stop_reason == "budget"
-        }
-        full.pop(BASELINE, None)
-        fronts = pareto_ranks(full) if self.spec.objective == PARETO else dict.fromkeys(full, 0)
-        ranked = sorted(full, key=lambda row: (fronts[row], -full[row].objective, row))
-        return ranked[: self.spec.num_finalists]
+        return self._ranked()[: self.spec.num_finalists] if self._search_ended() else None
 
     @property
     def validation(self) -> dict[str, float] | None:
@@ -140,6 +134,20 @@ class Plan:
         """The row that is best by validation, or None before it ended."""
         validation = self.validation
         return next(iter(validation)) if validation is not None else None
+
+    def searched(self, row: str) -> Outcome:
+        """Returns how a row ended the search."""
+        return self.outcomes[trial_name(0) if row == BASELINE else row]
+
+    @property
+    def num_search_jobs(self) -> int:
+        """Jobs of the search when it has ended."""
+        return self.spec.num_trials
+
+    def begins_at(self, name: str) -> int:
+        """Returns the env_steps, per seed, that a job has from its parent."""
+        parent = self.jobs[name].parent
+        return 0 if parent is None else self.jobs[parent].end
 
     def expected_env_steps(self) -> int:
         """Returns an upper bound of the environment steps of the whole sweep, all seeds counted."""
@@ -166,9 +174,7 @@ class Plan:
 
     def _candidates(self) -> Iterator[_Next]:
         """Yields every job that could run now, the most urgent first."""
-        seeds = tuple(self.spec.seeds("search"))
-        for number, name in enumerate(self._search_names()):
-            yield _Next(name, "search", BASELINE if number == 0 else name, seeds)
+        yield from self._searches()
         finalists = self.finalists
         for row in finalists or ():
             yield from self._batches("validation", row)
@@ -180,6 +186,38 @@ class Plan:
         yield from self._batches("test", TASK_SCORE)
         yield from self._batches("test", BASELINE)
         yield from self._batches("validation", BASELINE)
+
+    def _searches(self) -> Iterator[_Next]:
+        seeds = tuple(self.spec.seeds("search"))
+        for number, name in enumerate(self._search_names()):
+            yield _Next(name, "search", BASELINE if number == 0 else name, seeds)
+
+    def _search_ended(self) -> bool:
+        return self._all_ended(self._search_names())
+
+    def _ranked(self) -> list[str]:
+        """Returns the rows that were trained in full, but for the baseline, the best first."""
+        full = {
+            self.jobs[name].row: outcome
+            for name, outcome in self.outcomes.items()
+            if self.jobs[name].phase == "search" and outcome.stop_reason == "budget"
+        }
+        full.pop(BASELINE, None)
+        fronts = pareto_ranks(full) if self.spec.objective == PARETO else dict.fromkeys(full, 0)
+        return sorted(full, key=lambda row: (fronts[row], -full[row].objective, row))
+
+    def _make_job(self, chosen: _Next) -> Job:
+        return Job(*chosen, config=self.config_of(chosen.row))
+
+    def _tell(self, name: str, outcome: Outcome) -> None:
+        self._searcher.tell(trial_number(name), outcome)
+
+    def _remember(self, jobs: list[Job]) -> None:
+        values = {
+            trial_number(job.name): {name: value_of(job.config, name) for name in self.spec.space}
+            for job in jobs
+        }
+        self._searcher.restore({number: v for number, v in values.items() if number > 0})
 
     def _search_names(self) -> Iterator[str]:
         return (trial_name(number) for number in range(self.spec.num_trials))
@@ -212,5 +250,11 @@ def job_name(phase: str, row: str, batch: int) -> str:
 def job_from_row(row: dict[str, Any], config: dict[str, Any]) -> Job:
     """Returns the job behind a row of the trials table."""
     return Job(
-        row["trial"], row["phase"], row["row"], tuple(row["seeds"]), TrialConfig.from_dict(config)
+        name=row["trial"],
+        phase=row["phase"],
+        row=row["row"],
+        seeds=tuple(row["seeds"]),
+        config=TrialConfig.from_dict(config),
+        parent=row["parent"],
+        until=row["until"],
     )

@@ -31,6 +31,8 @@ TRIALS_SCHEMA = pa.schema(
         pa.field("phase", pa.string(), metadata={"about": "search, validation or test"}),
         pa.field("row", pa.string(), metadata={"about": "the configuration it trains"}),
         pa.field("seeds", pa.list_(pa.int64()), metadata={"about": "trained side by side"}),
+        pa.field("parent", pa.string(), metadata={"about": "trial whose checkpoint it began from"}),
+        pa.field("until", pa.int64(), metadata={"about": "env_steps it ends at, if early"}),
         pa.field("config", pa.string(), metadata={"about": "the whole config, as JSON"}),
         pa.field("status", pa.string(), metadata={"about": "running, finished or error"}),
         pa.field(

@@ -24,6 +24,7 @@ from tuners.console import SweepConsole
 from tuners.layout import COMPARISON_FILE, STATE_FILE, TUNE_FOLDER, newest_checkpoint
 from tuners.media import MediaQueue
 from tuners.phases import BASELINE, TASK_SCORE, Job, Plan, job_from_row, job_name
+from tuners.population import PopulationPlan
 from tuners.ray_settings import joins_cluster
 from tuners.results import OUTCOME_COLUMNS, ResultsWriter, read_segments, read_trials
 from tuners.schedulers import SCHEDULERS
@@ -73,7 +74,7 @@ def run_sweep(spec: SweepSpec, *, console: Console, address: str | None = None) 
     Raises:
         Interrupted: Ctrl-C was pressed; the sweep can be resumed.
     """
-    plan = Plan(spec)
+    plan = PopulationPlan(spec) if spec.scheduler == "pbt" else Plan(spec)
     comparisons: list[Comparison] = []
 
     def conclude(media: MediaQueue, screen: SweepConsole) -> list[str]:
@@ -173,7 +174,8 @@ def _train(
             "phase": job.phase,
             "seeds": list(job.seeds),
             "config": job.config.to_dict(),
-            "resume_from": checkpoints.get(job.name),
+            "resume_from": checkpoints.get(job.name) or _inherited(spec, writer, job),
+            "until": job.until,
             "uses_gpu": spec.gpus_per_trial > 0,
             "objective": (spec.objective, spec.spread_penalty),
         }
@@ -195,6 +197,12 @@ def _train(
         raise Interrupted
     failed = [t["trial"] for t in writer.trials.values() if t["status"] == "error"]
     return segments, [f"{name} failed {RETRIES + 1} times" for name in failed]
+
+
+def _inherited(spec: SweepSpec, writer: ResultsWriter, job: Job) -> str | None:
+    """Returns the checkpoint that a job begins from, if it has a parent."""
+    checkpoint = writer.trials[job.parent]["checkpoint"] if job.parent is not None else None
+    return str((spec.folder / checkpoint).absolute()) if checkpoint is not None else None
 
 
 def _make_tuner(
@@ -287,7 +295,7 @@ def _end_reason(
     if last["stop_reason"] != "budget":
         return scheduler if job.name in cut else None
     saved = read_metadata(checkpoint / STATE_FILE)["env_steps"] if checkpoint else 0
-    return "budget" if saved >= job.config.full_length else None
+    return "budget" if saved >= job.end else None
 
 
 def _close(
@@ -311,13 +319,12 @@ def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
     """Writes ``comparison.json``: the final table and all that a reader needs beside it."""
     winner = plan.winner
     assert winner is not None and plan.validation is not None
-    searched = "trial-000" if winner == BASELINE else winner
     curves = gather_curves(read_trials(spec.folder), read_segments(spec.folder), "test")
     comparison = compare(
         curves,
         winner=winner,
         baseline=BASELINE,
-        searched_score=plan.outcomes[searched].final_score,
+        searched_score=plan.searched(winner).final_score,
         validated=plan.validation,
     )
     entries = {

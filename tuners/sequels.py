@@ -23,6 +23,8 @@ def extend(spec: SweepSpec, num_trials: int | None) -> SweepSpec:
     """
     if num_trials is None or num_trials < 1:
         raise BadInput("--extend needs --num-trials, the trials to add: a number of at least 1")
+    if spec.scheduler == "pbt":
+        raise BadInput(f"sweep '{spec.name}' is of scheduler pbt: its population trained together")
     comparison = spec.folder / COMPARISON_FILE
     done = json.loads(comparison.read_text())["num_trials"] if comparison.exists() else 0
     if done != spec.num_trials:
@@ -75,5 +77,6 @@ def best_configs(spec: SweepSpec) -> list[TrialConfig]:
 
 
 def _inside(spec: SweepSpec, config: TrialConfig) -> dict[str, Any]:
-    values = {name: value_of(config, name) for name in spec.space}
+    last = config.at(config.full_length)
+    values = {name: value_of(last, name) for name in spec.space}
     return {name: value for name, value in values.items() if spec.space[name].contains(value)}

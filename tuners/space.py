@@ -46,6 +46,18 @@ class Uniform:
         """Returns how far ``value`` lies from ``low`` (0) to ``high`` (1), as it is drawn."""
         return (value - self.low) / (self.high - self.low)
 
+    def at(self, fraction: float) -> float:
+        """Returns the value that lies so far in the range; the inverse of ``fraction``."""
+        return self.low + fraction * (self.high - self.low)
+
+    def moved(
+        self, value: float, step: float, redrawn: float, generator: np.random.Generator
+    ) -> float:
+        """Returns a value near this one: a normal step, as a share of the range."""
+        inside = min(max(value, self.low), self.high)
+        fraction = self.fraction(inside) + step * generator.standard_normal()
+        return min(max(self.at(min(max(fraction, 0.0), 1.0)), self.low), self.high)
+
     def to_yaml(self) -> Any:
         """Returns the form a space file has it in."""
         return {"uniform": [self.low, self.high]}
@@ -64,6 +76,10 @@ class LogUniform(Uniform):
         """Returns how far ``value`` lies from ``low`` (0) to ``high`` (1) in log space."""
         return math.log(value / self.low) / math.log(self.high / self.low)
 
+    def at(self, fraction: float) -> float:
+        """Returns the value that lies so far in the range; the inverse of ``fraction``."""
+        return float(self.low * (self.high / self.low) ** fraction)
+
     def to_yaml(self) -> Any:
         """Returns the form a space file has it in."""
         return {"log_uniform": [self.low, self.high]}
@@ -75,12 +91,19 @@ class OneMinusLogUniform(Uniform):
 
     def sample(self, generator: np.random.Generator) -> float:
         """Returns a number whose distance from 1 is drawn uniformly in log space."""
-        distance = LogUniform(1.0 - self.high, 1.0 - self.low).sample(generator)
-        return min(max(1.0 - distance, self.low), self.high)
+        return min(max(1.0 - self._distance.sample(generator), self.low), self.high)
 
     def fraction(self, value: float) -> float:
         """Returns how far ``value`` lies from ``low`` (0) to ``high`` (1), as it is drawn."""
-        return 1.0 - LogUniform(1.0 - self.high, 1.0 - self.low).fraction(1.0 - value)
+        return 1.0 - self._distance.fraction(1.0 - value)
+
+    def at(self, fraction: float) -> float:
+        """Returns the value that lies so far in the range; the inverse of ``fraction``."""
+        return 1.0 - self._distance.at(1.0 - fraction)
+
+    @property
+    def _distance(self) -> LogUniform:
+        return LogUniform(1.0 - self.high, 1.0 - self.low)
 
     def to_yaml(self) -> Any:
         """Returns the form a space file has it in."""
@@ -100,6 +123,10 @@ class Choice:
     def contains(self, value: Any) -> bool:
         """Returns whether ``value`` is one of the domain's."""
         return value in self.values
+
+    def moved(self, value: Any, step: float, redrawn: float, generator: np.random.Generator) -> Any:
+        """Returns this value, or one drawn anew in a share ``redrawn`` of the cases."""
+        return self.sample(generator) if generator.random() < redrawn else value
 
     def extremes(self) -> tuple[Any, ...]:
         """Returns every value."""

@@ -106,6 +106,11 @@ class SweepSpec:
             raise BadInput(
                 f"spread_penalty is {self.spread_penalty}, but must be from 0 to {MAX_PENALTY}"
             )
+        if self.scheduler == "pbt" and self.searcher != "random":
+            raise BadInput(
+                f"searcher is '{self.searcher}', but scheduler pbt draws its first population with"
+                " searcher random and searches by itself"
+            )
         check_searcher(self.searcher, self.space, self.num_trials, self.objective)
         if self.scheduler not in SCHEDULERS:
             raise BadInput(f"scheduler is '{self.scheduler}'; allowed: {', '.join(SCHEDULERS)}")

@@ -334,6 +334,7 @@ def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
         **config["hyperparameters"],
         **{f"reward.{name}": value for name, value in config["reward"].items()},
         **{f"task.{name}": value for name, value in config["constants"].items()},
+        **({"schedule": json.dumps(config["schedule"])} if "schedule" in config else {}),
     }
 
 
@@ -347,7 +348,7 @@ def _about_sweep(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def origin(spec: Mapping[str, Any], trial: str) -> str:
     """Returns who proposed a trial of the search: what MLflow shows as its origin."""
-    number = int(trial.removeprefix("trial-"))
+    number = int(trial.removeprefix("trial-").partition("-g")[0])
     if number == 0:
         return "baseline"
     if number <= len(spec["first_values"]):

@@ -55,6 +55,7 @@ class SegmentTrainable(tune.Trainable):
         from tuners.trial import Trial
 
         trial_config = TrialConfig.from_dict(config["config"])
-        self.trial = Trial(trial_config, config["seeds"], Objective(*config["objective"]))
+        objective = Objective(*config["objective"])
+        self.trial = Trial(trial_config, config["seeds"], objective, config["until"])
         if config["resume_from"] is not None:
             self.trial.load(Path(config["resume_from"]))

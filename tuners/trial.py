@@ -68,19 +68,26 @@ class Trial:
         config: what is trained.
         seeds: one a copy; together with the config they decide everything.
         objective: what the trial is judged by.
+        end: env_steps, per seed, at which it is finished.
         state: the train states, stacked over seeds.
         compile_seconds: what compiling took in this process for this trial, 0 if it was compiled.
     """
 
     def __init__(
-        self, config: TrialConfig, seeds: list[int], objective: Objective | None = None
+        self,
+        config: TrialConfig,
+        seeds: list[int],
+        objective: Objective | None = None,
+        until: int | None = None,
     ) -> None:
         """Makes fresh states, and compiles the segment if this process has not yet."""
         use_compilation_cache()
         self.config = config
         self.seeds = seeds
         self.objective = objective or Objective()
-        self.task, self.hyperparameters, self.reward_params = _traced(config)
+        self.end = config.full_length if until is None else until
+        self._now = config.at(0)
+        self.task, self.hyperparameters, self.reward_params = _traced(self._now)
         self.state: TrainState = self._initial_state()
         self.episodes: Episodes | None = None
         self.last_row: dict[str, Any] = {}
@@ -98,11 +105,12 @@ class Trial:
 
     @property
     def finished(self) -> bool:
-        """Whether the budget is spent."""
-        return self.env_steps >= self.config.full_length
+        """Whether there is nothing left to train."""
+        return self.env_steps >= self.end
 
     def advance(self) -> dict[str, Any]:
         """Trains one segment and returns its row, as ``tuners/results.py`` describes it."""
+        self._follow_schedule()
         wall, cpu = time.perf_counter(), time.process_time()
         self.state, metrics, episodes = self._segment(
             self.task, self.state, self.hyperparameters, self.reward_params
@@ -164,6 +172,12 @@ class Trial:
         """Returns the last evaluation episodes of the best seed; call it after a segment."""
         best = int(np.argmax(np.mean(self._scores[-FINAL_WINDOW:], axis=0)))
         return recording_of(self.task, jax.tree.map(lambda leaf: leaf[best], self.episodes))
+
+    def _follow_schedule(self) -> None:
+        config = self.config.at(self.env_steps)
+        if config != self._now:
+            self._now = config
+            _, self.hyperparameters, self.reward_params = _traced(config)
 
     def _judge(self, diverged: bool) -> dict[str, float]:
         """Returns the columns of the final table as they stand now, and the objective."""
