@@ -51,11 +51,12 @@ def assert_whole(folder: Path) -> None:
     reached: dict[str, list[int]] = {}
     for _, row in sorted(segments_once(folder).items()):
         reached.setdefault(row["trial"], []).append(row["segment"])
-    for name, trial in trials_once(folder).items():
+    trials = trials_once(folder)
+    for name, trial in trials.items():
         assert trial["status"] == "finished", trial
-        assert reached[name] == list(range(1, len(reached[name]) + 1)), name
         last = segments_once(folder)[name, trial["env_steps"]]
-        assert last["segment"] == len(reached[name])
+        begin = 1 + (reached[trial["parent"]][-1] if trial["parent"] is not None else 0)
+        assert reached[name] == list(range(begin, last["segment"] + 1)), name
         assert (last["objective"], last["done"]) == (trial["objective"], True)
         assert last["stop_reason"] == trial["stop_reason"]
 
@@ -70,3 +71,11 @@ def mlflow_runs(uri: str, sweep: str) -> list[Any]:
     client = mlflow_client(uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return list(client.search_runs(experiments, f"tags.sweep = '{sweep}'", max_results=1000))
+
+
+def assert_one_run_a_trial(uri: str, folder: Path) -> None:
+    """MLflow has a run for each trial and one for the sweep, all ended."""
+    runs = mlflow_runs(uri, folder.name)
+    counts = Counter(run.data.tags["trial"] for run in runs)
+    assert counts == dict.fromkeys([*trials_once(folder), "sweep"], 1)
+    assert all(run.info.status == "FINISHED" for run in runs)

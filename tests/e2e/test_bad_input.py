@@ -22,7 +22,7 @@ from tests.tuners.small import CONFIG, SEGMENT, small_spec
 from tuners import single, tracking
 from tuners.layout import SPEC_FILE
 
-SCRIPTS = ("reward_search", "train", "export_best", "evaluate", "track")
+SCRIPTS = ("reward_search", "hyperparam_search", "train", "export_best", "evaluate", "track")
 
 # What a script begins with once its input is good.
 WHAT_COMES_NEXT = (
@@ -57,7 +57,7 @@ COMMANDS = {
     # names in registries
     "reward_search --preset huge": "smoke, laptop",
     "reward_search --task pendulum": "swingup",
-    f"{SMOKE} --scheduler sometimes": "asha, none",
+    f"{SMOKE} --scheduler sometimes": "asha, median, none",
     f"{SMOKE} --searcher oracle": "random",
     "train --preset huge": "smoke, laptop",
     "train --task pendulum": "swingup",

@@ -7,7 +7,6 @@ the same trial in a sweep that nobody disturbed, to the last bit.
 import os
 import shutil
 import signal
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,9 @@ from tests.e2e.conftest import LONG, Sweep
 from tests.e2e.processes import Running, Scripts, alive, kill, wait_until
 from tests.e2e.record import (
     Curves,
+    assert_one_run_a_trial,
     assert_whole,
     curves,
-    mlflow_runs,
     segments_once,
     trials_once,
 )
@@ -88,20 +87,21 @@ def disturb(
     flags: tuple[str, ...],
     moments: list[Moment],
     end: Callable[[Running], None],
+    script: str = "reward_search",
 ) -> Disturbed:
     """Runs a sweep, ends it at each moment, and resumes it each time."""
     folder = scripts.folder / "runs" / name
     arguments = (*flags, "--name", name)
     before = []
     for number, moment in enumerate(moments):
-        running = scripts.start("reward_search", *arguments)
+        running = scripts.start(script, *arguments)
         wait_for(moment, running, folder)
         end(running)
         copy = scripts.folder / f"before-{number}"
         shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.tmp"))
         before.append(copy)
         arguments = ("--resume", name)
-    return Disturbed(Sweep(scripts, name, scripts.run("reward_search", *arguments)), before)
+    return Disturbed(Sweep(scripts, name, scripts.run(script, *arguments)), before)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def assert_ended_trials_were_left_alone(disturbed: Disturbed) -> None:
     after = segments_once(disturbed.sweep.folder)
     trials = trials_once(disturbed.sweep.folder)
     for number, folder in enumerate(disturbed.before):
-        sessions = sorted((disturbed.sweep.folder / "tune").iterdir())[number + 1 :]
+        sessions = sorted((disturbed.sweep.folder / "tune").glob("session-*"))[number + 1 :]
         done = {
             name: row for name, row in trials_once(folder).items() if row["status"] != "running"
         }
@@ -189,12 +189,6 @@ def assert_ended_trials_were_left_alone(disturbed: Disturbed) -> None:
             assert not [session for session in sessions if (session / name).exists()]
         reported = segments_once(folder)
         assert not [key for key in after if key[0] in done and key not in reported]
-
-
-def assert_one_run_a_trial(sweep: Sweep) -> None:
-    counts = Counter(run.data.tags["trial"] for run in mlflow_runs(sweep.tracking_uri, sweep.name))
-    assert counts == dict.fromkeys([*trials_once(sweep.folder), "sweep"], 1)
-    assert all(run.info.status == "FINISHED" for run in mlflow_runs(sweep.tracking_uri, sweep.name))
 
 
 def on_common_ground(sweep: Sweep, other: Sweep) -> tuple[Curves, Curves]:
@@ -225,7 +219,7 @@ def test_trials_that_had_ended_are_not_trained_again_after_a_kill(killed):
 
 
 def test_a_killed_sweep_has_one_mlflow_run_a_trial(killed):
-    assert_one_run_a_trial(killed.sweep)
+    assert_one_run_a_trial(killed.sweep.tracking_uri, killed.sweep.folder)
 
 
 def test_a_killed_driver_takes_ray_along(killed_asha):
@@ -249,7 +243,7 @@ def test_a_killed_sweep_with_asha_has_the_curves_of_one_that_was_not(killed_asha
 
 def test_a_killed_sweep_with_asha_has_one_mlflow_run_a_trial(killed_asha):
     """Although the follower of the killed driver was still writing when the next one began."""
-    assert_one_run_a_trial(killed_asha.sweep)
+    assert_one_run_a_trial(killed_asha.sweep.tracking_uri, killed_asha.sweep.folder)
 
 
 def test_rungs_rebuilt_from_the_record_are_those_of_the_record(killed_asha):
@@ -262,7 +256,7 @@ def test_rungs_rebuilt_from_the_record_are_those_of_the_record(killed_asha):
         milestone = spec.grace_period
         while milestone < spec.base.full_length:
             at = [row for row in searched if row["env_steps"] == milestone]
-            expected[milestone] = {row["trial"]: row["area"] for row in at}
+            expected[milestone] = {row["trial"]: row["objective"] for row in at}
             milestone *= spec.reduction_factor
         assert scheduler.rungs == expected
 
@@ -279,8 +273,8 @@ def test_asha_decided_as_if_it_had_never_been_killed(killed_asha):
         stops = False
         if row["env_steps"] in milestones:
             if earlier:
-                stops = row["area"] < percentile(earlier, 1 - 1 / spec.reduction_factor)
-            earlier.append(row["area"])
+                stops = row["objective"] < percentile(earlier, 1 - 1 / spec.reduction_factor)
+            earlier.append(row["objective"])
         assert (row["stop_reason"] == "asha") == stops, row
 
 
@@ -298,7 +292,7 @@ def test_ctrl_c_prints_how_to_go_on_and_going_on_ends_well(interrupted):
     assert_it_ended_well(interrupted.sweep)
     assert_what_was_reported_stayed(interrupted)
     assert_ended_trials_were_left_alone(interrupted)
-    assert_one_run_a_trial(interrupted.sweep)
+    assert_one_run_a_trial(interrupted.sweep.tracking_uri, interrupted.sweep.folder)
 
 
 def test_ctrl_c_loses_no_segment(interrupted, undisturbed):
@@ -331,4 +325,4 @@ def test_a_sweep_survives_the_loss_of_a_worker(lost_worker):
 
 def test_the_loss_of_a_worker_changes_no_curve(lost_worker, undisturbed):
     assert curves(lost_worker.sweep.folder) == curves(undisturbed.folder)
-    assert_one_run_a_trial(lost_worker.sweep)
+    assert_one_run_a_trial(lost_worker.sweep.tracking_uri, lost_worker.sweep.folder)
