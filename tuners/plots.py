@@ -1,5 +1,6 @@
 """The sweep's figures as PNG files."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,58 +11,140 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from rlcore.files import replacing
 from rlcore.tasks import TASKS
-from tuners.validate import THRESHOLD, gather_curves, interquartile_mean
+from tuners.charts import (
+    DARK,
+    GREY,
+    ROW_COLORS,
+    SCALE,
+    Band,
+    Bars,
+    Chart,
+    Dots,
+    Interval,
+    Line,
+    Mark,
+    Panel,
+    Parallel,
+)
+from tuners.validate import gather_curves
 
-_COLORS = {"asha": "#b9c2cc", "budget": "#2f6f9f", "diverged": "#c0392b", "error": "#c0392b"}
-_ROW_COLORS = ("#2f6f9f", "#d9822b", "#c0392b", "#4f9d69", "#8e5ea2")
-
-
-def plot_test(
-    path: Path,
-    trials: Sequence[dict[str, Any]],
-    segments: Sequence[dict[str, Any]],
-    rows: Sequence[str],
-) -> None:
-    """Draws the test's learning curves: the interquartile mean of a row, each seed faintly."""
-    curves = gather_curves(trials, segments, "test")
-    figure, axes = plt.subplots(figsize=(8, 4.5))
-    axes.axhline(THRESHOLD, color="#999999", linewidth=0.8, linestyle=":")
-    for row, color in zip((row for row in rows if row in curves), _ROW_COLORS, strict=False):
-        steps = curves[row].env_steps / 1e6
-        for seed in curves[row].scores:
-            axes.plot(steps, seed, color=color, alpha=0.18, linewidth=0.8)
-        middle = interquartile_mean(curves[row].scores.T)
-        axes.plot(steps, middle, color=color, linewidth=2.2, label=row)
-    axes.set(xlabel="million env_steps per seed", ylabel="score", ylim=(0, 1000))
-    axes.set_title("Test: interquartile mean over fresh seeds", loc="left")
-    axes.legend(frameon=False, loc="lower right")
-    _save(figure, path)
+_INCHES_A_PIXEL = 0.01
+_WIDTH = 8.0  # inches; at 120 dots each
+_LEGEND_SPACE = 0.35
 
 
-def plot_search(
-    path: Path, trials: Sequence[dict[str, Any]], segments: Sequence[dict[str, Any]]
-) -> None:
-    """Draws the search: a line a trial, coloured by how it ended."""
-    reasons = {t["trial"]: t["stop_reason"] for t in trials if t["phase"] == "search"}
-    figure, axes = plt.subplots(figsize=(8, 4.5))
-    seen: set[str] = set()
-    for name, reason in reasons.items():
-        rows = [row for row in segments if row["trial"] == name]
-        steps = np.array([row["env_steps"] for row in rows]) / 1e6
-        label = reason if reason not in seen else None
-        seen.add(reason or "")
-        color = _COLORS.get(reason or "", "#444444")
-        axes.plot(
-            steps, [row["objective"] for row in rows], color=color, linewidth=1.2, label=label
+def draw_chart(path: Path, chart: Chart) -> None:
+    """Draws a chart as a PNG file."""
+    columns = min(chart.columns, len(chart.panels))
+    rows = -(-len(chart.panels) // columns)
+    height = _INCHES_A_PIXEL * chart.row_height * rows + 0.5
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(max(_WIDTH, 3.0 * columns), height), squeeze=False
+    )
+    for axes, panel in zip(grid.flat, chart.panels, strict=False):
+        _draw_panel(axes, panel)
+    for axes in grid.flat[len(chart.panels) :]:
+        axes.set_axis_off()
+    figure.suptitle(textwrap.fill(chart.title, 100), x=0.01, ha="left", fontsize=11)
+    labels = {
+        label: handle
+        for axes in grid.flat
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if labels:
+        figure.legend(
+            labels.values(),
+            labels.keys(),
+            frameon=False,
+            loc="lower left",
+            ncols=5,
+            fontsize=8,
+            bbox_to_anchor=(0.0, 0.0),
         )
-    axes.set(xlabel="million env_steps per seed", ylabel="objective", ylim=(0, 1000))
-    axes.set_title("Search: every trial, by what ended it", loc="left")
-    axes.legend(frameon=False, loc="upper left")
-    _save(figure, path)
+    _save(figure, path, below=_LEGEND_SPACE / height if labels else 0.0)
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    for mark in panel.marks:
+        _draw_mark(axes, mark)
+    axes.set_title(panel.title, loc="left", fontsize=9, fontweight="bold")
+    axes.set_xlabel(panel.x_title, fontsize=9)
+    axes.set_ylabel(panel.y_title, fontsize=9)
+    axes.tick_params(labelsize=8)
+    if panel.is_log:
+        axes.set_xscale("log")
+    if panel.x_range is not None:
+        axes.set_xlim(*panel.x_range)
+    if panel.y_range is not None:
+        axes.set_ylim(*panel.y_range)
+    for ticks, set_ticks in ((panel.x_ticks, axes.set_xticks), (panel.y_ticks, axes.set_yticks)):
+        if ticks is not None:
+            axes.minorticks_off()
+            set_ticks([at for at, _ in ticks], [text for _, text in ticks])
+
+
+def _draw_mark(axes: Axes, mark: Mark) -> None:
+    if isinstance(mark, Line):
+        style = ":" if mark.is_dashed else "-"
+        dot = "." if len(mark.x) == 1 else ""  # a line of one point could not be seen
+        axes.plot(
+            mark.x,
+            mark.y,
+            linestyle=style,
+            marker=dot,
+            color=mark.color,
+            linewidth=mark.width,
+            alpha=mark.opacity,
+            label=mark.label,
+        )
+    elif isinstance(mark, Dots):
+        axes.scatter(
+            mark.x,
+            mark.y,
+            s=(0.8 * mark.size) ** 2,
+            marker="D" if mark.is_diamond else "o",
+            facecolor="none" if mark.is_hollow else mark.color,
+            edgecolor=mark.color if mark.is_hollow else "white",
+            linewidth=0.8,
+            alpha=mark.opacity,
+            label=mark.label,
+            zorder=3,
+        )
+    elif isinstance(mark, Interval):
+        axes.plot([mark.low, mark.high], [mark.y, mark.y], color=mark.color, linewidth=2.5)
+    elif isinstance(mark, Band):
+        axes.fill_between(mark.x, mark.low, mark.high, color=mark.color, alpha=0.15, linewidth=0)
+    elif isinstance(mark, Bars):
+        axes.barh(mark.y, mark.lengths, color=mark.color, height=0.6)
+    else:
+        _draw_parallel(axes, mark)
+
+
+def _draw_parallel(axes: Axes, mark: Parallel) -> None:
+    """Draws a line a value over upright axes; the best lie on top."""
+    values = np.asarray(mark.values)
+    colors = LinearSegmentedColormap.from_list("score", SCALE)
+    norm = Normalize(values.min(), values.max() if np.ptp(values) else values.min() + 1.0)
+    places = range(len(mark.axes))
+    for index in np.argsort(values):
+        shares = [axis.shares[index] for axis in mark.axes]
+        axes.plot(places, shares, color=colors(norm(values[index])), linewidth=1.2)
+    for place, axis in zip(places, mark.axes, strict=True):
+        axes.axvline(place, color=GREY, linewidth=0.6)
+        for at, text in axis.ticks:
+            axes.annotate(text, (place, at), fontsize=6, color=DARK, ha="right", va="center")
+    axes.set_xticks(places, [axis.title for axis in mark.axes], rotation=30, ha="right")
+    axes.set_yticks([])
+    axes.spines[["left", "bottom"]].set_visible(False)
+    colorbar = axes.figure.colorbar(ScalarMappable(norm, colors), ax=axes, pad=0.02)
+    colorbar.set_label(mark.values_title, fontsize=9)
 
 
 def plot_shapes(
@@ -80,7 +163,7 @@ def plot_shapes(
     rows_of = {t["trial"]: t["row"] for t in trials}
     curves = gather_curves(trials, segments, "test")
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5))
-    for shape, color in zip((s for s in shapes if s in curves), _ROW_COLORS, strict=False):
+    for shape, color in zip((s for s in shapes if s in curves), ROW_COLORS, strict=False):
         steps, lengths = curves[shape].env_steps / 1e6, curves[shape].scores * horizon / 1000.0
         left.plot(steps, lengths.T, color=color, alpha=0.25, linewidth=0.8)
         left.plot(steps, lengths.mean(axis=0), color=color, linewidth=2.2, label=shape)
@@ -100,10 +183,11 @@ def plot_shapes(
     _save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path, below: float = 0.0) -> None:
+    """Writes a figure; ``below`` is the share of its height that is left free at the bottom."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0.0, below, 1.0, 1.0))
     try:
         with replacing(path) as beside:
             figure.savefig(beside, format="png", dpi=120)
