@@ -19,15 +19,18 @@ SCALE = ("#dfe5ea", "#8fb3cc", "#2f6f9f", "#12324a")  # from the worst to the be
 
 @dataclass(frozen=True)
 class Line:
-    """A line through points; ``about`` is shown under the mouse."""
+    """A line through points; ``about`` is shown under the mouse.
+
+    A faint one is drawn thin, and does not stand for its label in a legend.
+    """
 
     x: Sequence[float]
     y: Sequence[float]
     color: str
     label: str | None = None
     width: float = 1.5
-    opacity: float = 1.0
     is_dashed: bool = False
+    is_faint: bool = False
     about: str = ""
 
 

@@ -153,11 +153,11 @@ def _line(mark: Line, labelled: set[str]) -> Scatter:
         marker={"color": mark.color, "size": 5},
         line={
             "color": mark.color,
-            "width": mark.width,
+            "width": 0.8 if mark.is_faint else mark.width,
             "dash": "dot" if mark.is_dashed else "solid",
         },
-        opacity=mark.opacity,
-        **_legend(mark.label, labelled),
+        opacity=0.3 if mark.is_faint else 1.0,
+        **_legend(mark.label, labelled, is_faint=mark.is_faint),
         **_hover(mark.about, "%{x:.4g}, %{y:.4g}"),
     )
 
@@ -181,12 +181,13 @@ def _dots(mark: Dots, labelled: set[str]) -> Scatter:
     )
 
 
-def _legend(label: str | None, labelled: set[str]) -> dict[str, Any]:
+def _legend(label: str | None, labelled: set[str], *, is_faint: bool = False) -> dict[str, Any]:
     """Returns what puts a label into the legend once, and lets it switch all that share it."""
     if label is None:
         return {"showlegend": False}
-    is_first = label not in labelled
-    labelled.add(label)
+    is_first = label not in labelled and not is_faint
+    if is_first:
+        labelled.add(label)
     return {"name": escape(label), "legendgroup": escape(label), "showlegend": is_first}
 
 

@@ -37,14 +37,14 @@ from tuners.validate import gather_curves
 
 _INCHES_A_PIXEL = 0.01
 _WIDTH = 8.0  # inches; at 120 dots each
-_LEGEND_SPACE = 0.35
+_ABOVE, _BELOW = 0.4, 0.35  # inches for the title, and for a legend
 
 
 def draw_chart(path: Path, chart: Chart) -> None:
     """Draws a chart as a PNG file."""
     columns = min(chart.columns, len(chart.panels))
     rows = -(-len(chart.panels) // columns)
-    height = _INCHES_A_PIXEL * chart.row_height * rows + 0.5
+    height = _INCHES_A_PIXEL * chart.row_height * rows + _ABOVE + _BELOW
     figure, grid = plt.subplots(
         rows, columns, figsize=(max(_WIDTH, 3.0 * columns), height), squeeze=False
     )
@@ -52,7 +52,8 @@ def draw_chart(path: Path, chart: Chart) -> None:
         _draw_panel(axes, panel)
     for axes in grid.flat[len(chart.panels) :]:
         axes.set_axis_off()
-    figure.suptitle(textwrap.fill(chart.title, 100), x=0.01, ha="left", fontsize=11)
+    title = textwrap.fill(chart.title, 110)
+    figure.suptitle(title, x=0.01, y=1.0 - 0.1 / height, ha="left", va="top", fontsize=11)
     labels = {
         label: handle
         for axes in grid.flat
@@ -68,7 +69,26 @@ def draw_chart(path: Path, chart: Chart) -> None:
             fontsize=8,
             bbox_to_anchor=(0.0, 0.0),
         )
-    _save(figure, path, below=_LEGEND_SPACE / height if labels else 0.0)
+    _lay_out(figure, rows, columns, has_legend=bool(labels))
+    _write(figure, path)
+
+
+def _lay_out(figure: Figure, rows: int, columns: int, *, has_legend: bool) -> None:
+    """Puts the axes between title and legend."""
+    width, height = figure.get_size_inches()
+    below = _BELOW if has_legend else 0.0
+    if rows == 1:
+        figure.tight_layout(rect=(0.0, below / height, 1.0, 1.0 - _ABOVE / height))
+        return
+    # Many panels have short labels, and tight_layout takes seconds to measure them.
+    figure.subplots_adjust(
+        left=0.7 / width,
+        right=1.0 - 0.15 / width,
+        top=1.0 - (_ABOVE + 0.3) / height,
+        bottom=(below + 0.5) / height,
+        wspace=0.5 * columns / (width - 0.5 * columns),
+        hspace=0.45,
+    )
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
@@ -100,9 +120,9 @@ def _draw_mark(axes: Axes, mark: Mark) -> None:
             linestyle=style,
             marker=dot,
             color=mark.color,
-            linewidth=mark.width,
-            alpha=mark.opacity,
-            label=mark.label,
+            linewidth=0.8 if mark.is_faint else mark.width,
+            alpha=0.2 if mark.is_faint else 1.0,
+            label=None if mark.is_faint else mark.label,
         )
     elif isinstance(mark, Dots):
         axes.scatter(
@@ -180,14 +200,13 @@ def plot_shapes(
     left.legend(frameon=False, loc="lower right")
     right.set(xlabel="episode length", ylabel="shaped return / its largest")
     right.set_title("What it is paid", loc="left")
-    _save(figure, path)
+    figure.tight_layout()
+    _write(figure, path)
 
 
-def _save(figure: Figure, path: Path, below: float = 0.0) -> None:
-    """Writes a figure; ``below`` is the share of its height that is left free at the bottom."""
+def _write(figure: Figure, path: Path) -> None:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout(rect=(0.0, below, 1.0, 1.0))
     try:
         with replacing(path) as beside:
             figure.savefig(beside, format="png", dpi=120)

@@ -116,7 +116,7 @@ def _test_lines(curves: Curves, label: str, color: str) -> Iterator[Mark]:
     steps = (curves.env_steps / 1e6).tolist()
     for number, seed in enumerate(curves.scores, 1):
         about = f"{label}, seed {number}"
-        yield Line(steps, seed.tolist(), color, label, 0.8, 0.3, about=about)
+        yield Line(steps, seed.tolist(), color, label, is_faint=True, about=about)
     yield Line(steps, interquartile_mean(curves.scores.T).tolist(), color, label, 3.0, about=label)
 
 

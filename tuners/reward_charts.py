@@ -26,10 +26,7 @@ def hacking_chart(record: SweepRecord) -> Chart | None:
             continue
         color, label, width = _look(record, trial, trial["trial"] in flagged)
         about = record.trial_label(trial)
-        opacity = 0.5 if color == GREY else 1.0
-        marks.append(
-            Line(shares_of_range(shaped), scores, color, label, width, opacity, about=about)
-        )
+        marks.append(Line(shares_of_range(shaped), scores, color, label, width, about=about))
     if not marks:
         return None
     found = f"{len(flagged)} of {len(record.trials)} trials" if flagged else "no trial"
