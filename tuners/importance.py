@@ -19,9 +19,9 @@ def importances(record: SweepRecord) -> tuple[dict[str, float], int]:
     """Returns each searched parameter's share of the objective's variance, and of how many trials.
 
     By fANOVA, a random forest over the trials that ended (Hutter, Hoos and Leyton-Brown 2014);
-    the shares add up to 1.  Those stopped early count with what they had reached.  Of three planted
-    effects among twenty-four parameters it ranks two on top in 32 trials, and all in 128; PED-ANOVA
-    finds fewer.  Nothing is told of fewer than MIN_TRIALS trials, or where all are alike.
+    the shares add up to 1.  Trials are compared at the same age.  Of three planted effects among
+    twenty-four parameters it ranks two on top in 32 trials, and all in 128; PED-ANOVA finds fewer.
+    Nothing is told of fewer than MIN_TRIALS trials, or where all are alike.
     """
     space = {
         name: domain
@@ -37,12 +37,12 @@ def importances(record: SweepRecord) -> tuple[dict[str, float], int]:
         params = {name: to_optuna(space[name], value) for name, value in values.items()}
         study.add_trial(
             optuna.trial.create_trial(
-                params=params, distributions=distributions, value=record.judged(trial)
+                params=params, distributions=distributions, value=record.compared(trial)
             )
         )
     count = len(study.trials)
-    judged = {trial.value for trial in study.trials}
-    if count < MIN_TRIALS or len(judged) == 1 or not space:
+    compared = {trial.value for trial in study.trials}
+    if count < MIN_TRIALS or len(compared) == 1 or not space:
         return {}, count
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of parameters that were the same in all trials

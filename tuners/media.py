@@ -28,6 +28,7 @@ class MediaQueue:
         """Draws into ``folder / "media"`` and ``folder / "plots"``."""
         self._folder = folder
         self._artists = _in_turns(processes)
+        self._plotter: Any = None
         self._pending: dict[Any, str] = {}
         (folder / MEDIA_FOLDER).mkdir(exist_ok=True)
         (folder / PLOTS_FOLDER).mkdir(exist_ok=True)
@@ -42,11 +43,14 @@ class MediaQueue:
 
     def plots(self) -> None:
         """Begins the plots of the sweep as PNG files."""
-        self._pending[next(self._artists).plots.remote(self._place)] = "the plots"
+        self._plotter = next(self._artists)
+        self._pending[self._plotter.plots.remote(self._place)] = "the plots"
 
     def report(self) -> None:
         """Begins the report; ``wait`` before, or it lacks what is still being drawn."""
-        self._pending[next(self._artists).report.remote(self._place)] = "the report"
+        # Whoever drew the plots has imported what it takes: seconds.
+        artist = self._plotter or next(self._artists)
+        self._pending[artist.report.remote(self._place)] = "the report"
 
     @property
     def _place(self) -> str:

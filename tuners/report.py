@@ -12,6 +12,7 @@ from tuners.charts import Chart
 from tuners.describe import describe_change
 from tuners.importance import MIN_TRIALS, importances
 from tuners.layout import PLOTS_FOLDER, REPORT_FILE
+from tuners.objectives import PARETO
 from tuners.phases import BASELINE
 from tuners.report_media import film_strips, videos
 from tuners.report_page import (
@@ -26,6 +27,7 @@ from tuners.report_page import (
     tile,
 )
 from tuners.result_charts import (
+    compared_title,
     curves_chart,
     objective_title,
     pareto_chart,
@@ -154,9 +156,11 @@ def _tiles(record: SweepRecord) -> Iterator[str]:
             cell = record.comparison.estimates[row]["final_score"]
             label = "winner" if kind and row != BASELINE else record.row_label(row)
             yield tile(f"{cell.value:.0f}", f"{label}: final score, {_interval(cell)}", kind)
+    judged = "area" if record.spec.objective == PARETO else record.spec.objective
     for name, probability in record.comparison.improvement.items():
-        if name == record.spec.judge.name or (name == "area" and record.spec.objective == "pareto"):
-            yield tile(f"{probability:.2f}", f"probability of a better {COLUMNS[name].title}")
+        if name == judged and record.winner != BASELINE:
+            title = COLUMNS[name].title
+            yield tile(f"{probability:.2f}", f"probability that the winner is better in {title}")
     if np.isfinite(record.comparison.over_tuning):
         gap = f"{record.comparison.over_tuning:+.0f}"
         yield tile(gap, "over-tuning gap: final score in the search minus the test")
@@ -200,7 +204,7 @@ def _test_table(record: SweepRecord) -> str:
         if cells is not None:
             shown = [_estimate(cells[name], column.unit) for name, column in COLUMNS.items()]
             rows.append([record.row_label(row), *shown])
-    if record.comparison.improvement:
+    if record.comparison.improvement and record.winner != BASELINE:
         better = [f"{record.comparison.improvement[name]:.2f}" for name in COLUMNS]
         rows.append(["P(winner is better)", *better])
     titles = ["", *(column.title for column in COLUMNS.values())]
@@ -302,7 +306,11 @@ def _rewards(record: SweepRecord, charts: Mapping[str, Chart | None]) -> Iterato
             ],
             texts=(0, 1, 3),
         )
-        yield paragraph("Over the trials that ended; bootstrap 90 % intervals.", "note")
+        yield paragraph(
+            f"By {compared_title(record)}, over the trials that ended, the baseline left out;"
+            " bootstrap 90 % intervals.",
+            "note",
+        )
 
 
 def _terms(record: SweepRecord, row: str) -> Iterator[str]:

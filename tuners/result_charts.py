@@ -19,8 +19,8 @@ from tuners.charts import (
     Mark,
     Panel,
 )
-from tuners.objectives import Outcome, pareto_ranks
-from tuners.phases import BASELINE
+from tuners.objectives import PARETO, Outcome, pareto_ranks
+from tuners.phases import BASELINE, TASK_SCORE
 from tuners.sweep_record import FAILED, SweepRecord, never_stopped
 from tuners.validate import (
     COLUMNS,
@@ -37,9 +37,11 @@ _STOPPED = ("#d3dae1", "#b3c0cc", "#93a6b6")  # from the first rung to the last
 _FULL = "#6f8ba3"
 
 
-def row_colors(rows: Sequence[str]) -> dict[str, str]:
-    """Returns the colour of each row of the test."""
-    return {row: ROW_COLORS[i % len(ROW_COLORS)] for i, row in enumerate(rows)}
+def row_colors(record: SweepRecord, rows: Sequence[str]) -> dict[str, str]:
+    """Returns the colour of each row of the test: the same in every sweep for the same part."""
+    parts = {TASK_SCORE: RED, BASELINE: ORANGE} | ({record.winner: BLUE} if record.winner else {})
+    others = iter(ROW_COLORS[3:] * len(rows))
+    return {row: parts[row] if row in parts else next(others) for row in rows}
 
 
 def seeds_chart(record: SweepRecord) -> Chart | None:
@@ -49,7 +51,7 @@ def seeds_chart(record: SweepRecord) -> Chart | None:
     if not rows:
         return None
     values = {row: measure(curves[row]) for row in rows}
-    colors = row_colors(rows)
+    colors = row_colors(record, rows)
     heights = {row: float(len(rows) - 1 - i) for i, row in enumerate(rows)}
     panels: list[Panel] = []
     for name, column in COLUMNS.items():
@@ -103,7 +105,7 @@ def curves_chart(record: SweepRecord) -> Chart | None:
         return None
     end = max(curves[row].env_steps[-1] for row in rows) / 1e6
     marks: list[Mark] = [_threshold(end)]
-    for row, color in row_colors(rows).items():
+    for row, color in row_colors(record, rows).items():
         marks += _test_lines(curves[row], record.row_label(row), color)
     return Chart(
         "test_curves",
@@ -181,10 +183,18 @@ def _search_look(
 def objective_title(record: SweepRecord) -> str:
     """Returns what a person reads for the sweep's objective."""
     name = record.spec.judge.name
-    if name == "pareto":
+    if name == PARETO:
         return "area under curve"
-    title = COLUMNS[name].title
-    return f"minus {title} (million env_steps)" if name == "steps_to_threshold" else title
+    if name == "steps_to_threshold":
+        return f"minus steps to {THRESHOLD:.0f} (M)"
+    return COLUMNS[name].title
+
+
+def compared_title(record: SweepRecord) -> str:
+    """Returns what a person reads for what trials are compared by."""
+    if record.spec.objective == "steps_to_threshold":
+        return objective_title(record)
+    return f"{objective_title(record)} after {record.age / 1e6:.3g} M env_steps"
 
 
 def _range(record: SweepRecord) -> tuple[float, float] | None:

@@ -106,7 +106,8 @@ def _column(record: SweepRecord) -> list[Cell]:
         for name, column in COLUMNS.items()
     ]
     improvement = found.improvement if found is not None else {}
-    better = " / ".join(f"{improvement[name]:.2f}" for name in COLUMNS) if improvement else "–"
+    can_improve = bool(improvement) and record.winner != BASELINE
+    better = " / ".join(f"{improvement[name]:.2f}" for name in COLUMNS) if can_improve else "–"
     winner = "baseline" if record.winner == BASELINE else record.winner
     return [
         spec.searcher,

@@ -18,7 +18,7 @@ from tuners.charts import (
     Ticks,
 )
 from tuners.config import value_of
-from tuners.result_charts import objective_title
+from tuners.result_charts import compared_title, objective_title
 from tuners.space import Choice, Domain, LogUniform, OneMinusLogUniform
 from tuners.sweep_record import SweepRecord
 from tuners.term_advice import has_effect
@@ -40,16 +40,17 @@ def parallel_chart(record: SweepRecord, shares: Mapping[str, float]) -> Chart | 
     if not names or len(drawn) < 2:
         return None
     axes = [_axis(record, name, drawn) for name in names]
-    values = [record.judged(trial) for trial in drawn]
+    values = [record.compared(trial) for trial in drawn]
     left_out = len(ranked_names(record, shares)) - len(names)
-    more = f"; the {left_out} least important are left out" if left_out else ""
+    which = f"{len(names)} most important parameters, {left_out} are left out"
     return Chart(
         "parallel",
-        f"{len(drawn)} trials by their {len(names)} most important parameters{more}",
-        [Panel([Parallel(axes, values, objective_title(record))])],
+        f"{len(drawn)} trials by their {which if left_out else 'parameters'}",
+        [Panel([Parallel(axes, values, compared_title(record))])],
         row_height=480,
-        note="Drag along an axis to keep only the trials that pass there. Trials outside the space,"
-        " such as a hand-tuned baseline, are not drawn.",
+        note="Drag along an axis to keep only the trials that pass there. They are compared at an"
+        " age that all reached. Those outside the space, as a hand-tuned baseline may be, are left"
+        " out.",
     )
 
 
@@ -105,16 +106,16 @@ def slices_chart(record: SweepRecord, shares: Mapping[str, float]) -> Chart | No
     names = ranked_names(record, shares)
     if not names or not record.ended:
         return None
-    judged = {trial["trial"]: record.judged(trial) for trial in record.ended}
-    low, high = min(judged.values()), max(judged.values())
+    compared = {trial["trial"]: record.compared(trial) for trial in record.ended}
+    low, high = min(compared.values()), max(compared.values())
     space = 0.06 * ((high - low) or 1.0)
     panels = [
-        _slice(record, name, judged, (low - space, high + space), number % _COLUMNS == 0)
+        _slice(record, name, compared, (low - space, high + space), number % _COLUMNS == 0)
         for number, name in enumerate(names)
     ]
     return Chart(
         "slices",
-        f"Each parameter against the {objective_title(record)}, a dot a trial",
+        f"Each parameter against {compared_title(record)}, a dot a trial",
         panels,
         columns=_COLUMNS,
         row_height=215,
@@ -126,7 +127,7 @@ def slices_chart(record: SweepRecord, shares: Mapping[str, float]) -> Chart | No
 def _slice(
     record: SweepRecord,
     name: str,
-    judged: Mapping[str, float],
+    compared: Mapping[str, float],
     y_range: tuple[float, float],
     is_first: bool,
 ) -> Panel:
@@ -147,7 +148,7 @@ def _slice(
             marks.append(
                 Dots(
                     [_place(domain, value_of(record.config(t), name), t) for t in trials],
-                    [judged[t["trial"]] for t in trials],
+                    [compared[t["trial"]] for t in trials],
                     color,
                     label,
                     size,

@@ -110,6 +110,27 @@ class SweepRecord:
             return floor
         return float(trial["objective"])
 
+    def compared(self, trial: Mapping[str, Any]) -> float:
+        """Returns what a trial that ended is compared by with others: its objective at ``age``.
+
+        What it ended with would not do: a trial that was stopped early is behind because it is
+        young, too.  Steps to the threshold say nothing at a young age: there it is ``judged``.
+        """
+        rows = [r for r in self.segments.get(trial["trial"], ()) if r["env_steps"] <= self.age]
+        if (
+            trial["stop_reason"] in FAILED
+            or self.spec.objective == "steps_to_threshold"
+            or not rows
+        ):
+            return self.judged(trial)
+        return float(rows[-1]["objective"])
+
+    @cached_property
+    def age(self) -> int:
+        """The last env_steps that all trials of the search reached that ended without failing."""
+        reached = [t["env_steps"] for t in self.ended if t["stop_reason"] not in FAILED]
+        return min(reached, default=0)
+
     @property
     def never(self) -> float:
         """What stands for steps to the threshold where it is never reached, in millions."""

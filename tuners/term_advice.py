@@ -164,7 +164,7 @@ class TermEffect:
 
 
 def term_effects(record: SweepRecord) -> list[TermEffect]:
-    """Returns what each searched term did to the objective, over the trials that ended.
+    """Returns what each searched term did to the objective, over the trials that ended, at one age.
 
     A term that is in some trials and not in others: with against without, over trials whose way of
     combining would let it count.  A term that is always in: the heavier half of its weights
@@ -179,7 +179,7 @@ def term_effects(record: SweepRecord) -> list[TermEffect]:
     drawn = [trial for trial in record.ended if trial["row"] != BASELINE]
     if not drawn:
         return []
-    objective = np.array([record.judged(trial) for trial in drawn])
+    objective = np.array([record.compared(trial) for trial in drawn])
     rewards = [record.config(trial) for trial in drawn]
     found = (_effect(name, rewards, objective) for name in names)
     return [effect for effect in found if effect is not None]
@@ -204,7 +204,7 @@ def _effect(name: str, configs: Sequence[TrialConfig], objective: np.ndarray) ->
     margin = _HELPS * float(np.std(objective))
     remark = ""
     if question.startswith("with") and high < margin:
-        remark = f"of no use: trials with it did no better ({difference:+.0f}"
+        remark = f"of no use here: trials with it did no better ({difference:+.0f}"
     elif question.startswith("heavier") and high < margin and low > -margin:
         remark = f"of no use to tune: a heavier weight makes no difference ({difference:+.0f}"
     if remark:
