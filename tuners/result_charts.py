@@ -132,11 +132,11 @@ def search_chart(record: SweepRecord) -> Chart | None:
     if not trials:
         return None
     marked = {record.search_name(row): row for row in (BASELINE, record.winner) if row}
-    rungs = sorted({t["env_steps"] for t in trials if not never_stopped(t)})
+    rungs = sorted({record.reached(t) for t in trials if not never_stopped(t)})
     plain = [trial for trial in trials if trial["trial"] not in marked]
     special = [trial for trial in trials if trial["trial"] in marked]
     marks: list[Mark] = []
-    for trial in (*sorted(plain, key=lambda t: t["env_steps"]), *special):
+    for trial in (*sorted(plain, key=record.reached), *special):
         rows = record.segments[trial["trial"]]
         color, label, width = _search_look(record, trial, rungs)
         steps = [row["env_steps"] / 1e6 for row in rows]
@@ -175,7 +175,7 @@ def _search_look(
         return DARK, "still running", 1.5
     if never_stopped(trial):
         return _FULL, "trained in full", 1.5
-    place = rungs.index(trial["env_steps"]) / max(1, len(rungs) - 1)
+    place = rungs.index(record.reached(trial)) / max(1, len(rungs) - 1)
     color = _STOPPED[round(place * (len(_STOPPED) - 1))]
     return color, f"stopped by {trial['stop_reason']}", 1.5
 

@@ -64,7 +64,7 @@ def load_sweeps(folders: Sequence[Path]) -> list[SweepRecord]:
 
 def env_steps_of_search(record: SweepRecord) -> int:
     """Returns what the search has trained so far, all seeds counted."""
-    return sum((trial["env_steps"] or 0) * len(trial["seeds"]) for trial in record.search)
+    return sum(record.reached(trial) * len(trial["seeds"]) for trial in record.search)
 
 
 def best_so_far(record: SweepRecord, *, by: str | None = None) -> list[Milestone]:

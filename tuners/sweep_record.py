@@ -128,8 +128,13 @@ class SweepRecord:
     @cached_property
     def age(self) -> int:
         """The last env_steps that all trials of the search reached that ended without failing."""
-        reached = [t["env_steps"] for t in self.ended if t["stop_reason"] not in FAILED]
-        return min(reached, default=0)
+        lasting = (t for t in self.ended if t["stop_reason"] not in FAILED)
+        return min((self.reached(trial) for trial in lasting), default=0)
+
+    def reached(self, trial: Mapping[str, Any]) -> int:
+        """Returns the env_steps of a trial's last report, per seed."""
+        rows = self.segments.get(trial["trial"])
+        return int(rows[-1]["env_steps"]) if rows else 0
 
     @property
     def never(self) -> float:
@@ -200,11 +205,12 @@ def never_stopped(trial: Mapping[str, Any]) -> bool:
 
 
 def _with_latest(trial: dict[str, Any], segments: Mapping[str, Rows]) -> dict[str, Any]:
-    """Returns a trial's row; while it runs the numbers are those of its last report."""
+    """Returns a trial's row; numbers it lacks, as while it runs, are those of its last report."""
     rows = segments.get(trial["trial"])
-    if trial["status"] != "running" or not rows:
+    if not rows:
         return trial
-    return {**trial, **{name: rows[-1][name] for name in (*OUTCOME_COLUMNS, "env_steps")}}
+    lacking = [name for name in OUTCOME_COLUMNS if trial[name] is None]
+    return {**trial, **{name: rows[-1][name] for name in lacking}}
 
 
 def _read_comparison(folder: Path, num_trials: int) -> tuple[Comparison | None, str | None]:

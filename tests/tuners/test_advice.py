@@ -166,8 +166,9 @@ def searched(tmp_path, objective, space=None, count=24):
     generator = np.random.default_rng(0)
     for number in range(1, count):
         values = {name: space[name].sample(generator) for name in sorted(space)}
-        if "reward.energy.on" in space:  # both switches in all combinations equally often
+        if "reward.energy.on" in space:  # in all combinations equally often
             values |= {"reward.peak.on": number % 2 == 0, "reward.energy.on": number // 2 % 2 == 0}
+            values["reward.cos.weight"] = 0.5 + number // 4 % 8 / 16
         score = objective(values) + generator.normal(0.0, 10.0)
         made.trial(f"trial-{number:03d}", [score] * 3, values=values)
     return load_record(made.write())
