@@ -44,6 +44,7 @@ def importances(record: SweepRecord) -> tuple[dict[str, float], int]:
     compared = {trial.value for trial in study.trials}
     if count < MIN_TRIALS or len(compared) == 1 or not space:
         return {}, count
+    # fANOVA runs on scikit-learn, which MLflow brings.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of parameters that were the same in all trials
         found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))

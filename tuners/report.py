@@ -1,6 +1,6 @@
 """The report of a sweep, finished or running: one HTML file that opens anywhere."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 
@@ -16,9 +16,7 @@ from tuners.objectives import PARETO
 from tuners.phases import BASELINE
 from tuners.report_media import film_strips, videos
 from tuners.report_page import (
-    Cell,
     bullets,
-    figure,
     figure_or,
     page,
     paragraph,
@@ -26,6 +24,7 @@ from tuners.report_page import (
     table,
     tile,
 )
+from tuners.report_results import about_test, interval, number
 from tuners.result_charts import (
     compared_title,
     curves_chart,
@@ -38,10 +37,9 @@ from tuners.reward_charts import hacking_chart, terms_chart
 from tuners.space_charts import importance_chart, parallel_chart, slices_chart
 from tuners.sweep_record import SweepRecord, load_record
 from tuners.term_advice import term_effects, term_remark, term_statistics
-from tuners.validate import COLUMNS, Estimate, measure, verdict
+from tuners.validate import COLUMNS, verdict
 
 MAX_BYTES = 15 * 2**20
-_NOT_YET = "The test is not done yet: it begins when search and validation have ended."
 SECTIONS = {
     "test": "The test",
     "changes": "What changed",
@@ -145,7 +143,7 @@ def _progress(record: SweepRecord) -> str:
         return f"{said}; nothing is reported yet."
     best = max(reported, key=record.judged)
     title = objective_title(record)
-    return f"{said}; {record.trial_label(best)} leads with {title} {_number(record.judged(best))}."
+    return f"{said}; {record.trial_label(best)} leads with {title} {number(record.judged(best))}."
 
 
 def _tiles(record: SweepRecord) -> Iterator[str]:
@@ -155,7 +153,7 @@ def _tiles(record: SweepRecord) -> Iterator[str]:
         if row in record.comparison.estimates:
             cell = record.comparison.estimates[row]["final_score"]
             label = "winner" if kind and row != BASELINE else record.row_label(row)
-            yield tile(f"{cell.value:.0f}", f"{label}: final score, {_interval(cell)}", kind)
+            yield tile(f"{cell.value:.0f}", f"{label}: final score, {interval(cell)}", kind)
     judged = "area" if record.spec.objective == PARETO else record.spec.objective
     for name, probability in record.comparison.improvement.items():
         if name == judged and record.winner != BASELINE:
@@ -167,7 +165,7 @@ def _tiles(record: SweepRecord) -> Iterator[str]:
 
 
 def _sections(record: SweepRecord, charts: Mapping[str, Chart | None], count: int) -> Iterator[str]:
-    yield section("test", SECTIONS["test"], _test(record, charts))
+    yield section("test", SECTIONS["test"], about_test(record, charts))
     yield section("changes", SECTIONS["changes"], _changes(record))
     unsearched = "Nothing of the search is reported yet."
     search = [
@@ -177,85 +175,6 @@ def _sections(record: SweepRecord, charts: Mapping[str, Chart | None], count: in
     yield section("search", SECTIONS["search"], search)
     yield section("parameters", SECTIONS["parameters"], _parameters(record, charts, count))
     yield section("rewards", SECTIONS["rewards"], _rewards(record, charts))
-
-
-def _test(record: SweepRecord, charts: Mapping[str, Chart | None]) -> Iterator[str]:
-    if record.comparison is not None:
-        yield _test_table(record)
-        yield paragraph(
-            f"Interquartile means over {record.spec.test_seeds} test seeds with bootstrap 95 %"
-            " intervals. Nothing was chosen by these seeds.",
-            "note",
-        )
-    if charts["seeds"] is None:
-        yield paragraph(_NOT_YET, "soft")
-    else:
-        yield figure(charts["seeds"])
-        yield figure_or(charts["curves"], _NOT_YET)
-    yield "<h3>From search to test</h3>"
-    yield from _finalists(record)
-
-
-def _test_table(record: SweepRecord) -> str:
-    assert record.comparison is not None
-    rows: list[Sequence[Cell]] = []
-    for row in record.test_rows:
-        cells = record.comparison.estimates.get(row)
-        if cells is not None:
-            shown = [_estimate(cells[name], column.unit) for name, column in COLUMNS.items()]
-            rows.append([record.row_label(row), *shown])
-    if record.comparison.improvement and record.winner != BASELINE:
-        better = [f"{record.comparison.improvement[name]:.2f}" for name in COLUMNS]
-        rows.append(["P(winner is better)", *better])
-    titles = ["", *(column.title for column in COLUMNS.values())]
-    return table(titles, rows, lead=record.row_label(str(record.winner)))
-
-
-def _estimate(cell: Estimate, unit: str) -> tuple[str, str]:
-    digits = 2 if unit else 0
-    return f"{cell.value:.{digits}f}{f' {unit}' if unit else ''}", _interval(cell, digits)
-
-
-def _interval(cell: Estimate, digits: int = 0) -> str:
-    return f"[{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
-
-
-def _finalists(record: SweepRecord) -> Iterator[str]:
-    """Yields each finalist's objective and final score in the three phases."""
-    if not record.finalists:
-        yield paragraph("The search has no finalist yet.", "soft")
-        return
-    phases = ("search", "validation", "test")
-    found = {phase: _means(record, phase) for phase in phases}
-    rows = []
-    for row in (*record.finalists, BASELINE):
-        name = {phase: (record.search_name(row) if phase == "search" else row) for phase in phases}
-        pairs = [found[phase].get(str(name[phase]), ("–", "–")) for phase in phases]
-        rows.append([record.row_label(row), *(p[0] for p in pairs), *(p[1] for p in pairs)])
-    titles = ["", *(f"{objective_title(record)}: {phase}" for phase in phases)]
-    titles += [f"final score: {phase}" for phase in phases]
-    yield table(titles, rows, lead=record.row_label(str(record.winner)))
-    yield paragraph(
-        "Means over seeds. Finalists are chosen by the search and the winner by the validation; a"
-        " choice flatters the numbers it is made by, so each step to the right tends to be lower."
-        " Only the winner and the baseline are tested.",
-        "note",
-    )
-
-
-def _means(record: SweepRecord, phase: str) -> dict[str, tuple[str, str]]:
-    """Returns each row's objective and mean final score in a phase."""
-    return {
-        (record.search_name(row) or row) if phase == "search" else row: (
-            _number(record.spec.judge.value(curves)),
-            f"{measure(curves)['final_score'].mean():.0f}",
-        )
-        for row, curves in record.curves(phase).items()
-    }
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def _changes(record: SweepRecord) -> Iterator[str]:

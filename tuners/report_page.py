@@ -108,10 +108,13 @@ def figure(chart: Chart) -> str:
     data = json.dumps(to_plotly(chart), separators=(",", ":")).replace("<", "\\u003c")
     note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
     name = f"figure-{escape(chart.name)}"
+    # On a small screen panels side by side are scrolled to.
+    min_width = 230 * chart.columns if chart.columns > 1 else 320
     return (
         f"<figure><figcaption>{escape(chart.title)}</figcaption>"
-        f'<div class="plot" id="{name}" role="img" aria-label="{escape(chart.title)}"'
-        f' style="height:{chart_height(chart)}px"></div>{note}'
+        f'<div class="scroll"><div class="plot" id="{name}" role="img"'
+        f' aria-label="{escape(chart.title)}"'
+        f' style="height:{chart_height(chart)}px;min-width:{min_width}px"></div></div>{note}'
         f'<script type="application/json" id="{name}-data">{data}</script></figure>'
     )
 

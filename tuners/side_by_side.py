@@ -9,10 +9,11 @@ from rlcore.files import replacing
 from tuners.charts import GREY, ROW_COLORS, Chart, Dots, Interval, Line, Mark, Panel
 from tuners.phases import BASELINE
 from tuners.report_page import Cell, figure_or, page, paragraph, section, table
+from tuners.report_results import shown
 from tuners.result_charts import objective_title
 from tuners.space import BadInput
 from tuners.sweep_record import SweepRecord, load_record
-from tuners.validate import COLUMNS, Estimate
+from tuners.validate import COLUMNS
 
 TITLES = (
     *("searcher", "scheduler", "objective", "trials", "env_steps of the search", "winner"),
@@ -101,9 +102,8 @@ def lines_of(records: Sequence[SweepRecord]) -> list[list[Cell]]:
 def _column(record: SweepRecord) -> list[Cell]:
     spec, found = record.spec, record.comparison
     cells = found.estimates.get(str(record.winner), {}) if found is not None else {}
-    shown = [
-        _estimate(cells[name], column.unit) if cells else _NOT_YET
-        for name, column in COLUMNS.items()
+    figures = [
+        shown(cells[name], column.unit) if cells else _NOT_YET for name, column in COLUMNS.items()
     ]
     improvement = found.improvement if found is not None else {}
     can_improve = bool(improvement) and record.winner != BASELINE
@@ -116,18 +116,10 @@ def _column(record: SweepRecord) -> list[Cell]:
         f"{len(record.ended)} of {spec.num_trials}" if found is None else str(spec.num_trials),
         f"{env_steps_of_search(record) / 1e6:.2f} M",
         winner or "not finished",
-        *shown,
+        *figures,
         better,
         f"{found.over_tuning:+.0f}" if found is not None and improvement else "–",
     ]
-
-
-def _estimate(cell: Estimate, unit: str) -> tuple[str, str]:
-    digits = 2 if unit else 0
-    return (
-        f"{cell.value:.{digits}f}{f' {unit}' if unit else ''}",
-        f"[{cell.low:.{digits}f}, {cell.high:.{digits}f}]",
-    )
 
 
 def columns_chart(records: Sequence[SweepRecord]) -> Chart | None:

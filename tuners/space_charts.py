@@ -11,7 +11,6 @@ from tuners.charts import (
     Bars,
     Chart,
     Dots,
-    Mark,
     Panel,
     Parallel,
     ParallelAxis,
@@ -132,31 +131,24 @@ def _slice(
     is_first: bool,
 ) -> Panel:
     domain = record.spec.space[name]
-    groups: dict[str, list[Mapping[str, Any]]] = {"hollow": [], "trial": [], "winner": []}
-    for trial in record.ended:
+    groups: dict[tuple[bool, bool], list[Mapping[str, Any]]] = {}
+    for trial in sorted(record.ended, key=lambda trial: _is_winner(record, trial)):
         if domain.contains(value_of(record.config(trial), name)):
-            groups[_group(record, trial, name)].append(trial)
-    marks: list[Mark] = []
-    looks = {
-        "hollow": (GREY, None, 6.0),
-        "trial": (DARK, None, 7.0),
-        "winner": (BLUE, "winner", 11.0),
-    }
-    for kind, trials in groups.items():
-        if trials:
-            color, label, size = looks[kind]
-            marks.append(
-                Dots(
-                    [_place(domain, value_of(record.config(t), name), t) for t in trials],
-                    [compared[t["trial"]] for t in trials],
-                    color,
-                    label,
-                    size,
-                    opacity=0.75,
-                    is_hollow=kind == "hollow",
-                    about=[record.trial_label(t) for t in trials],
-                )
-            )
+            look = _is_winner(record, trial), has_effect(record.config(trial), name)
+            groups.setdefault(look, []).append(trial)
+    marks = [
+        Dots(
+            [_place(domain, value_of(record.config(t), name), t) for t in trials],
+            [compared[t["trial"]] for t in trials],
+            BLUE if is_winner else (DARK if counts else GREY),
+            "winner" if is_winner else None,
+            11.0 if is_winner else 7.0,
+            opacity=0.75,
+            is_hollow=not counts,
+            about=[record.trial_label(t) for t in trials],
+        )
+        for (is_winner, counts), trials in groups.items()
+    ]
     x_range, ticks = _slice_axis(domain)
     is_log = isinstance(domain, LogUniform | OneMinusLogUniform)
     title = short(name) if not isinstance(domain, OneMinusLogUniform) else f"1 − {short(name)}"
@@ -164,10 +156,8 @@ def _slice(
     return Panel(marks, title, "", y_title, is_log, x_range, y_range, ticks)
 
 
-def _group(record: SweepRecord, trial: Mapping[str, Any], name: str) -> str:
-    if trial["trial"] == record.search_name(record.winner):
-        return "winner"
-    return "trial" if has_effect(record.config(trial), name) else "hollow"
+def _is_winner(record: SweepRecord, trial: Mapping[str, Any]) -> bool:
+    return bool(trial["trial"] == record.search_name(record.winner))
 
 
 def _place(domain: Domain, value: Any, trial: Mapping[str, Any]) -> float:

@@ -174,7 +174,7 @@ def test_slices_are_hollow_where_a_parameter_had_no_effect(record):
     assert dots[False].x == pytest.approx(on)
     assert dots[True].x == pytest.approx(off)
     (winner,) = [mark for mark in panels["peak.weight"].marks if mark.label == "winner"]
-    assert winner.about == [f"{WINNER} (winner)"]
+    assert (winner.about, winner.is_hollow) == ([f"{WINNER} (winner)"], True)
     assert [text for _, text in panels["peak.on"].x_ticks] == ["on", "off"]
 
 
