@@ -15,6 +15,7 @@ from sweeps.search_flags import Flags
 from tuners.ahead import start_compiling
 from tuners.config import baseline, static_configs
 from tuners.describe import describe_change, likeness_to_score
+from tuners.layout import REPORT_FILE
 from tuners.phases import BASELINE, TASK_SCORE
 from tuners.ray_settings import apply_ray_settings, joins_cluster
 from tuners.sequels import begin_with, extend
@@ -193,6 +194,9 @@ def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
             f" python sweeps/track.py --sweep {spec.name}{runs}[/yellow]",
             highlight=False,
         )
+    report = spec.folder / REPORT_FILE
+    if report.exists():
+        console.print(f"\nreport    {report}", highlight=False)
     console.print("\nNext:")
     link = run_link(spec.folder) or ""
     if spec.tracking_uri.startswith("http"):

@@ -11,6 +11,7 @@ TRIALS_FILE = "trials.parquet"
 SEGMENTS_FOLDER = "segments.parquet"
 MEDIA_FOLDER = "media"
 PLOTS_FOLDER = "plots"
+REPORT_FILE = "report.html"
 TUNE_FOLDER = "tune"
 STUDY_FILE = f"{TUNE_FOLDER}/optuna.journal"  # trusted like Tune's own state: CMA-ES pickles there
 

@@ -1,4 +1,4 @@
-"""Film strips, videos and plots, drawn in Ray tasks of their own: no trial waits for one."""
+"""Film strips, videos, plots and the report, drawn in Ray tasks: no trial waits for one."""
 
 import itertools
 from collections.abc import Iterator
@@ -16,7 +16,6 @@ from tuners.layout import (
     video_path,
 )
 from tuners.pinning import use_idle_time
-from tuners.results import read_segments, read_trials
 
 
 class MediaQueue:
@@ -29,6 +28,7 @@ class MediaQueue:
         """Draws into ``folder / "media"`` and ``folder / "plots"``."""
         self._folder = folder
         self._artists = _in_turns(processes)
+        self._plotter: Any = None
         self._pending: dict[Any, str] = {}
         (folder / MEDIA_FOLDER).mkdir(exist_ok=True)
         (folder / PLOTS_FOLDER).mkdir(exist_ok=True)
@@ -41,10 +41,20 @@ class MediaQueue:
         """Begins the video of a trial that ended, if it got as far as a checkpoint."""
         self._begin("video", video_path(self._folder, trial["trial"]), trial)
 
-    def plots(self, rows: list[str]) -> None:
-        """Begins the plots: the curves of ``rows`` in the test, and the search."""
-        task = next(self._artists).plots.remote(str(self._folder.absolute()), rows)
-        self._pending[task] = "the plots"
+    def plots(self) -> None:
+        """Begins the plots of the sweep as PNG files."""
+        self._plotter = next(self._artists)
+        self._pending[self._plotter.plots.remote(self._place)] = "the plots"
+
+    def report(self) -> None:
+        """Begins the report; ``wait`` before, or it lacks what is still being drawn."""
+        # Whoever drew the plots has imported what it takes: seconds.
+        artist = self._plotter or next(self._artists)
+        self._pending[artist.report.remote(self._place)] = "the report"
+
+    @property
+    def _place(self) -> str:
+        return str(self._folder.absolute())
 
     def wait(self, timeout: float) -> list[str]:
         """Waits for everything begun; returns a line for each that failed."""
@@ -81,15 +91,6 @@ def _in_turns(count: int) -> Iterator[Any]:
     yield from itertools.cycle(artists)
 
 
-def draw_plots(folder: Path, rows: list[str]) -> None:
-    """Draws the curves of ``rows`` in the test, and the search."""
-    from tuners.plots import plot_search, plot_test
-
-    trials, segments = read_trials(folder), read_segments(folder)
-    plot_test(folder / PLOTS_FOLDER / "test_curves.png", trials, segments, rows)
-    plot_search(folder / PLOTS_FOLDER / "search.png", trials, segments)
-
-
 @ray.remote(num_cpus=0, max_restarts=2, max_task_retries=1)
 class _Artist:
     def __init__(self) -> None:
@@ -101,5 +102,12 @@ class _Artist:
     def video(self, recording: str, path: str) -> None:
         write_video(Path(path), load_recording(Path(recording)))
 
-    def plots(self, folder: str, rows: list[str]) -> None:
-        draw_plots(Path(folder), rows)
+    def plots(self, folder: str) -> None:
+        from tuners.report.write import draw_plots  # with all that it imports: no film strip waits
+
+        draw_plots(Path(folder))
+
+    def report(self, folder: str) -> None:
+        from tuners.report.write import write_report
+
+        write_report(Path(folder))

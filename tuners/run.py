@@ -23,7 +23,7 @@ from tuners.adapter import InterruptStopper, PlanSearcher, SweepCallback, outcom
 from tuners.console import SweepConsole
 from tuners.layout import COMPARISON_FILE, STATE_FILE, TUNE_FOLDER, newest_checkpoint
 from tuners.media import MediaQueue
-from tuners.phases import BASELINE, TASK_SCORE, Job, Plan, job_from_row, job_name
+from tuners.phases import BASELINE, Job, Plan, job_from_row, job_name
 from tuners.population import PopulationPlan
 from tuners.ray_settings import joins_cluster
 from tuners.results import OUTCOME_COLUMNS, ResultsWriter, read_segments, read_trials
@@ -81,7 +81,7 @@ def run_sweep(spec: SweepSpec, *, console: Console, address: str | None = None) 
         if plan.winner is None:
             raise RuntimeError("the sweep ended before its plan did")
         comparisons.append(_conclude(spec, plan))
-        screen.note("drawing plots and videos")
+        screen.note("drawing plots, videos and the report")
         return _finish_media(spec, plan, media)
 
     ran = run_jobs(spec, plan, SweepConsole(plan, console), address, _filmed_first, conclude)
@@ -373,15 +373,17 @@ def _filmed_trial(row: str) -> str:
 
 
 def _finish_media(spec: SweepSpec, plan: Plan, media: MediaQueue) -> list[str]:
-    """Draws plots and what videos are missing; returns a line a failure."""
+    """Draws plots, what videos are missing, and the report; returns a line a failure."""
     assert plan.winner is not None
-    media.plots(list(dict.fromkeys([plan.winner, BASELINE, TASK_SCORE])))
+    media.plots()
     trials = {trial["trial"]: trial for trial in read_trials(spec.folder)}
     others = [row for row in (BASELINE, *(plan.finalists or [])) if row != plan.winner]
     for name in (best_validated_trial(spec, plan), *map(_filmed_trial, others)):
         if name in trials:
             media.video(trials[name])
-    return media.wait(timeout=120.0)
+    failures = media.wait(timeout=120.0)
+    media.report()  # the videos are in it
+    return failures + media.wait(timeout=60.0)
 
 
 @contextmanager

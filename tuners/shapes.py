@@ -18,7 +18,7 @@ from tuners.console import SweepConsole
 from tuners.layout import PLOTS_FOLDER, SHAPES_FILE
 from tuners.media import MediaQueue
 from tuners.phases import Plan, _Next
-from tuners.plots import plot_shapes
+from tuners.report.png_charts import plot_shapes
 from tuners.results import read_segments, read_trials
 from tuners.run import Ran, run_jobs
 from tuners.spec import SweepSpec

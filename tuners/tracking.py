@@ -24,6 +24,7 @@ from rlcore.files import replacing
 from tuners.layout import (
     COMPARISON_FILE,
     PLOTS_FOLDER,
+    REPORT_FILE,
     SEGMENTS_FOLDER,
     SHAPES_FILE,
     SPEC_FILE,
@@ -64,7 +65,7 @@ METRICS = (
 _METRICS_PER_CALL = 1000
 _SQLITE = "sqlite:///"
 _CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-_SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, SHAPES_FILE, TRIALS_FILE)
+_SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, SHAPES_FILE, TRIALS_FILE, REPORT_FILE)
 
 
 _NOTHING: dict[str, Any] = {"runs": {}, "described": [], "logged": {}, "ended": [], "files": []}

@@ -63,7 +63,11 @@ def test_the_final_table_and_what_to_run_next_are_printed(smoke: Sweep):
     for words in ("Test on 2 fresh seeds", "baseline", "the score as reward", "P(winner"):
         assert words in printed
     assert re.search(r"the cores spent \d+% of the time", printed)
-    for command in ("mlflow ui", "export_best.py --sweep smoke", ".mp4"):
+    for command in (
+        "report    runs/smoke/report.html",
+        "mlflow ui",
+        "export_best.py --sweep smoke",
+    ):
         assert command in printed
     assert not re.search(r"warning|error|failed|Traceback", printed, re.IGNORECASE)
 
@@ -88,8 +92,15 @@ def test_every_trial_has_a_film_strip_and_the_chosen_ones_a_video(smoke: Sweep):
     assert videos == validated
     assert all(MP4 in (media / f"{name}.mp4").read_bytes()[:16] for name in videos)
     plots = list((smoke.folder / "plots").glob("*.png"))
-    assert len(plots) >= 2
+    assert len(plots) >= 8
     assert all(path.read_bytes().startswith(PNG) for path in plots)
+
+
+def test_the_report_can_be_made_again_anywhere(smoke: Sweep):
+    printed = smoke.scripts.succeed("report", "smoke", "--out", "elsewhere/page.html")
+    assert re.fullmatch(r"elsewhere/page.html  \d+\.\d MiB\n", printed)
+    page = (smoke.scripts.folder / "elsewhere" / "page.html").read_text()
+    assert page.count("<section ") == (smoke.folder / "report.html").read_text().count("<section ")
 
 
 def test_each_worker_compiled_the_training_program_once(smoke: Sweep):
@@ -163,7 +174,7 @@ def test_mlflow_holds_the_files(smoke: Sweep):
         name = run.data.tags["trial"]
         found = artifacts(client, run.info.run_id)
         if name == "sweep":
-            assert {"sweep.yaml", "comparison.json", "trials.parquet"} <= found
+            assert {"sweep.yaml", "comparison.json", "trials.parquet", "report.html"} <= found
             assert {"plots/test_curves.png", "plots/search.png"} <= found
             continue
         assert {"config.yaml", "checkpoint/state.safetensors", f"film_strip/{name}.png"} <= found

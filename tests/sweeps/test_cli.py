@@ -13,10 +13,12 @@ import tyro._fmtlib
 from sweeps import (
     balance_shapes,
     cli,
+    compare,
     evaluate,
     export_best,
     hyperparam_search,
     joint_search,
+    report,
     reward_search,
     track,
     train,
@@ -33,6 +35,8 @@ SCRIPTS = {
     "evaluate": evaluate,
     "balance_shapes": balance_shapes,
     "track": track,
+    "report": report,
+    "compare": compare,
 }
 
 
@@ -226,6 +230,9 @@ def run_script(name, *arguments, cwd):
         ("reward_search", ["--preset", "tiny"], "preset is 'tiny'; allowed: smoke, laptop"),
         ("export_best", [], "--sweep"),
         ("train", ["--resume", "missing"], "no sweep 'missing' in runs; the latest there: none"),
+        ("report", [], "NAME"),
+        ("report", ["missing"], "no sweep 'missing' in runs; the latest there: none"),
+        ("compare", ["one"], "give the names of at least two sweeps; given: one"),
     ],
 )
 def test_a_user_meets_one_line_and_no_file(tmp_path, name, arguments, said):

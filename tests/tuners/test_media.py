@@ -8,7 +8,7 @@ from PIL import Image
 from ray.exceptions import WorkerCrashedError
 
 from rlcore.video import save_recording
-from tests.tuners.small import segment_row, swing, trial_row
+from tests.tuners.small import segment_row, small_spec, swing, trial_row
 from tuners import media as module
 from tuners.media import MediaQueue
 from tuners.results import ResultsWriter
@@ -25,12 +25,14 @@ class FakeRay:
         return SimpleNamespace(
             film_strip=self.method(self.artists, "film_strip"),
             video=self.method(self.artists, "video"),
+            plots=self.method(self.artists, "plots"),
+            report=self.method(self.artists, "report"),
         )
 
     def method(self, artist, kind):
         def remote(*arguments):
             self.asked.append((artist, kind, arguments))
-            return arguments[1].rpartition("/")[2]
+            return arguments[-1].rpartition("/")[2] if len(arguments) > 1 else kind
 
         return SimpleNamespace(remote=remote)
 
@@ -140,8 +142,13 @@ def test_a_video_is_drawn(tmp_path, trial, artist):
     assert path.read_bytes()[4:8] == b"ftyp"
 
 
-def test_the_plots_of_a_sweep_are_drawn(tmp_path, artist):
-    writer = ResultsWriter(tmp_path, "swingup")
+@pytest.fixture
+def sweep(tmp_path):
+    """The folder of a sweep with a few trials."""
+    spec = small_spec(tmp_path)
+    spec.folder.mkdir()
+    spec.save()
+    writer = ResultsWriter(spec.folder, "swingup")
     for name, phase, row, reason in (
         ("trial-000", "search", "baseline", "budget"),
         ("trial-001", "search", "trial-001", "diverged"),
@@ -154,11 +161,37 @@ def test_the_plots_of_a_sweep_are_drawn(tmp_path, artist):
         for segment in (1, 2, 3):
             writer.add_segment(segment_row(name, segment, phase))
     writer.flush()
-    (tmp_path / "plots").mkdir()
-    artist.plots(str(tmp_path), ["trial-001", "baseline", "task_score"])
-    plots = sorted((tmp_path / "plots").iterdir())
-    assert [path.name for path in plots] == ["search.png", "test_curves.png"]
+    return spec.folder
+
+
+def test_the_plots_of_a_sweep_are_drawn(sweep, artist):
+    artist.plots(str(sweep))
+    plots = sorted((sweep / "plots").iterdir())
+    assert {"search.png", "test_curves.png", "slices.png"} <= {path.name for path in plots}
     for path in plots:
         with Image.open(path) as plot:
-            assert plot.size == (960, 540)
-            assert len(plot.getcolors(100_000)) > 20, "lines and letters are in it"
+            assert plot.width >= 960
+            assert len(plot.convert("RGB").getcolors(1_000_000)) > 20, "lines and letters are in it"
+
+
+def test_the_report_of_a_sweep_is_written(sweep, artist):
+    artist.report(str(sweep))
+    assert "Not finished: 2 of 4 trials" in (sweep / "report.html").read_text()
+
+
+def test_the_report_is_left_to_whoever_drew_the_plots(tmp_path, ray, trial):
+    queue = MediaQueue(tmp_path, processes=2)
+    queue.plots()
+    queue.video(trial)
+    queue.report()
+    place = (str(tmp_path),)
+    assert [ray.asked[0], ray.asked[2]] == [(1, "plots", place), (1, "report", place)]
+    assert queue.wait(1.0) == []
+
+
+def test_a_report_that_fails_is_a_line(tmp_path, ray):
+    ray.failing = ["report"]
+    queue = MediaQueue(tmp_path)
+    queue.report()
+    (line,) = queue.wait(1.0)
+    assert line.startswith("the report could not be drawn: ")

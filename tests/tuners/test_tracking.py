@@ -220,6 +220,7 @@ def test_the_summary_run_carries_the_comparison_and_the_tables(sweep, store):
     (sweep.folder / "comparison.json").write_text(json.dumps(COMPARISON))
     (sweep.folder / "plots").mkdir()
     (sweep.folder / "plots" / "search.png").write_bytes(b"a plot")
+    (sweep.folder / "report.html").write_bytes(b"a page")
     follower = Follower(sweep.folder, store)
     follower.finish()
     follower.finish()
@@ -236,7 +237,8 @@ def test_the_summary_run_carries_the_comparison_and_the_tables(sweep, store):
     }
     paths = {entry.path for entry in client.list_artifacts(summary.info.run_id)}
     assert paths == {
-        *("sweep.yaml", "comparison.json", "trials.parquet", "segments.parquet", "plots")
+        *("sweep.yaml", "comparison.json", "trials.parquet", "segments.parquet", "plots"),
+        "report.html",
     }
 
 

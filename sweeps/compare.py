@@ -1,0 +1,50 @@
+"""Compare sweeps of one task: a table here, and their figures in one HTML file.
+
+Sweeps that are not finished are shown with what they have.  Takes a few seconds.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Which sweeps, and where to."""
+
+    sweeps: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """Names of the sweeps, two or more."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds one folder a sweep."""
+    out: Path = Path("compare.html")
+    """File to write the figures to."""
+
+
+def main(flags: Flags) -> int:
+    """Prints the table and writes the figures."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from sweeps.search import make_console
+    from tuners.report.side_by_side import lines_of, load_sweeps, write_comparison
+
+    records = load_sweeps([flags.runs_dir / name for name in flags.sweeps])
+    table = Table("")
+    for record in records:
+        table.add_column(escape(record.spec.name), justify="right")
+    for cells in lines_of(records):
+        texts = (cell if isinstance(cell, str) else " ".join(cell) for cell in cells)
+        table.add_row(*map(escape, texts))
+    console = make_console()
+    console.print(table)
+    write_comparison(records, flags.out)
+    console.print(f"figures   {flags.out}", highlight=False)
+    return 0
+
+
+if __name__ == "__main__":
+    from sweeps.cli import run
+
+    run(Flags, main, __doc__)

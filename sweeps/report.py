@@ -1,0 +1,38 @@
+"""Write the report of a sweep again, also while it runs.
+
+One HTML file with everything in it: the test, what changed, the search, its parameters, warnings,
+film strips and videos.  It opens without a network.  Takes a few seconds.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Which sweep, and where to."""
+
+    sweep: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """Name of the sweep."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds one folder a sweep."""
+    out: Path | None = None
+    """File to write; report.html in the sweep's folder if not given."""
+
+
+def main(flags: Flags) -> int:
+    """Writes the report and prints where it is."""
+    from tuners.report.write import write_report
+
+    path = write_report(flags.runs_dir / flags.sweep, flags.out)
+    print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
+    return 0
+
+
+if __name__ == "__main__":
+    from sweeps.cli import run
+
+    run(Flags, main, __doc__)

@@ -1,0 +1,95 @@
+"""The report's part about the test: its table and seeds, and the way from search to test."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from tuners.phases import BASELINE
+from tuners.report.charts import Chart
+from tuners.report.page import Cell, figure, figure_or, paragraph, table
+from tuners.report.result_charts import objective_title
+from tuners.report.sweep_record import SweepRecord
+from tuners.validate import COLUMNS, Estimate, measure
+
+_NOT_YET = "The test is not done yet: it begins when search and validation have ended."
+
+
+def about_test(record: SweepRecord, charts: Mapping[str, Chart | None]) -> Iterator[str]:
+    """Yields the table, the seeds and curves of the test, and the finalists' way to it."""
+    if record.comparison is not None:
+        yield _test_table(record)
+        yield paragraph(
+            f"Interquartile means over {record.spec.test_seeds} test seeds with bootstrap 95 %"
+            " intervals. Nothing was chosen by these seeds.",
+            "note",
+        )
+    if charts["seeds"] is None:
+        yield paragraph(_NOT_YET, "soft")
+    else:
+        yield figure(charts["seeds"])
+        yield figure_or(charts["curves"], _NOT_YET)
+    yield "<h3>From search to test</h3>"
+    yield from _finalists(record)
+
+
+def _test_table(record: SweepRecord) -> str:
+    assert record.comparison is not None
+    rows: list[Sequence[Cell]] = []
+    for row in record.test_rows:
+        cells = record.comparison.estimates.get(row)
+        if cells is not None:
+            figures = [shown(cells[name], column.unit) for name, column in COLUMNS.items()]
+            rows.append([record.row_label(row), *figures])
+    if record.comparison.improvement and record.winner != BASELINE:
+        better = [f"{record.comparison.improvement[name]:.2f}" for name in COLUMNS]
+        rows.append(["P(winner is better)", *better])
+    titles = ["", *(column.title for column in COLUMNS.values())]
+    return table(titles, rows, lead=record.row_label(str(record.winner)))
+
+
+def shown(cell: Estimate, unit: str) -> tuple[str, str]:
+    """Returns an interquartile mean as a person reads it, and its interval."""
+    digits = 2 if unit else 0
+    return f"{cell.value:.{digits}f}{f' {unit}' if unit else ''}", interval(cell, digits)
+
+
+def interval(cell: Estimate, digits: int = 0) -> str:
+    """Returns an interval as a person reads it."""
+    return f"[{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
+
+
+def _finalists(record: SweepRecord) -> Iterator[str]:
+    """Yields each finalist's objective and final score in the three phases."""
+    if not record.finalists:
+        yield paragraph("The search has no finalist yet.", "soft")
+        return
+    phases = ("search", "validation", "test")
+    found = {phase: _means(record, phase) for phase in phases}
+    rows = []
+    for row in (*record.finalists, BASELINE):
+        name = {phase: (record.search_name(row) if phase == "search" else row) for phase in phases}
+        pairs = [found[phase].get(str(name[phase]), ("–", "–")) for phase in phases]
+        rows.append([record.row_label(row), *(p[0] for p in pairs), *(p[1] for p in pairs)])
+    titles = ["", *(f"{objective_title(record)}: {phase}" for phase in phases)]
+    titles += [f"final score: {phase}" for phase in phases]
+    yield table(titles, rows, lead=record.row_label(str(record.winner)))
+    yield paragraph(
+        "Means over seeds. Finalists are chosen by the search and the winner by the validation; a"
+        " choice flatters the numbers it is made by, so each step to the right tends to be lower."
+        " Only the winner and the baseline are tested.",
+        "note",
+    )
+
+
+def _means(record: SweepRecord, phase: str) -> dict[str, tuple[str, str]]:
+    """Returns each row's objective and mean final score in a phase."""
+    return {
+        (record.search_name(row) or row) if phase == "search" else row: (
+            number(record.spec.judge.value(curves)),
+            f"{measure(curves)['final_score'].mean():.0f}",
+        )
+        for row, curves in record.curves(phase).items()
+    }
+
+
+def number(value: float) -> str:
+    """Returns a score without decimals, and million env_steps with two."""
+    return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}"

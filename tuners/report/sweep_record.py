@@ -1,0 +1,237 @@
+"""What a sweep's folder says, finished or not, for the report and the comparison of sweeps."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuners.config import TrialConfig
+from tuners.layout import COMPARISON_FILE
+from tuners.phases import BASELINE, TASK_SCORE, trial_name
+from tuners.results import OUTCOME_COLUMNS, read_segments, read_trials
+from tuners.space import BadInput
+from tuners.spec import SweepSpec, load_spec
+from tuners.validate import THRESHOLD, Comparison, Curves, Estimate, gather_curves
+
+Rows = Sequence[Mapping[str, Any]]
+FAILED = ("diverged", "error")
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """A sweep as its tables have it.
+
+    Attributes:
+        spec: what was searched.
+        trials: rows of the trials table; of those that run, with what they last reported.
+        segments: by trial, in the order of env_steps.
+        comparison: the test, once all trials there are went into it.
+        winner: the row that won, with it.
+    """
+
+    spec: SweepSpec
+    trials: Sequence[Mapping[str, Any]]
+    segments: Mapping[str, Rows]
+    comparison: Comparison | None = None
+    winner: str | None = None
+
+    @property
+    def search(self) -> list[Mapping[str, Any]]:
+        """Trials of the search, by number; the baseline is the first."""
+        return sorted(self.in_phase("search"), key=lambda trial: str(trial["trial"]))
+
+    @property
+    def ended(self) -> list[Mapping[str, Any]]:
+        """Trials of the search that ended."""
+        return [trial for trial in self.search if trial["status"] != "running"]
+
+    @property
+    def finalists(self) -> list[str]:
+        """Rows in validation, without the baseline: the best first, once that is known."""
+        if self.comparison is not None:
+            ranked = list(self.comparison.validated)
+        else:
+            ranked = list(dict.fromkeys(trial["row"] for trial in self.in_phase("validation")))
+        return [row for row in ranked if row != BASELINE]
+
+    @property
+    def test_rows(self) -> list[str]:
+        """Rows in the test: winner, baseline, and the score as reward, then any others."""
+        known = [row for row in (self.winner, BASELINE, TASK_SCORE) if row is not None]
+        tested = [trial["row"] for trial in self.in_phase("test")]
+        return [row for row in dict.fromkeys([*known, *tested]) if row in tested]
+
+    def in_phase(self, phase: str) -> list[Mapping[str, Any]]:
+        """Returns the trials of a phase."""
+        return [trial for trial in self.trials if trial["phase"] == phase]
+
+    def curves(self, phase: str) -> dict[str, Curves]:
+        """Returns each row's curves in a phase: what ended, and got as far as a report."""
+        reported = [dict(t) for t in self.trials if self.segments.get(t["trial"])]
+        segments = [dict(row) for rows in self.segments.values() for row in rows]
+        return gather_curves(reported, segments, phase)
+
+    def config(self, trial: Mapping[str, Any]) -> TrialConfig:
+        """Returns what a trial trained."""
+        return self._configs[trial["trial"]]
+
+    @cached_property
+    def _configs(self) -> dict[str, TrialConfig]:
+        return {t["trial"]: TrialConfig.from_dict(json.loads(t["config"])) for t in self.trials}
+
+    def config_of_row(self, row: str) -> TrialConfig:
+        """Returns what a row of the final table trained.
+
+        Raises:
+            KeyError: no trial of that row is in the tables.
+        """
+        if row == BASELINE:
+            return self.spec.base
+        found = next((trial for trial in self.trials if trial["row"] == row), None)
+        if found is None:
+            raise KeyError(row)
+        return self.config(found)
+
+    def judged(self, trial: Mapping[str, Any]) -> float:
+        """Returns a trial's objective, so that those that ended early can be compared too.
+
+        One that failed, or was stopped before its score stayed above the threshold while that is
+        the objective, counts as one that learned nothing.
+        """
+        spec = self.spec
+        floor = spec.judge.floor(spec.base.full_length, spec.base.ppo.steps_per_segment)
+        if trial["stop_reason"] in FAILED or not _is_finite(trial["objective"]):
+            return floor
+        if spec.objective == "steps_to_threshold" and self.steps_to_threshold(trial) == self.never:
+            return floor
+        return float(trial["objective"])
+
+    def compared(self, trial: Mapping[str, Any]) -> float:
+        """Returns what a trial that ended is compared by with others: its objective at ``age``.
+
+        What it ended with would not do: a trial that was stopped early is behind because it is
+        young, too.  Steps to the threshold say nothing at a young age: there it is ``judged``.
+        """
+        rows = [r for r in self.segments.get(trial["trial"], ()) if r["env_steps"] <= self.age]
+        if (
+            trial["stop_reason"] in FAILED
+            or self.spec.objective == "steps_to_threshold"
+            or not rows
+        ):
+            return self.judged(trial)
+        return float(rows[-1]["objective"])
+
+    @cached_property
+    def age(self) -> int:
+        """The last env_steps that all trials of the search reached that ended without failing."""
+        lasting = (t for t in self.ended if t["stop_reason"] not in FAILED)
+        return min((self.reached(trial) for trial in lasting), default=0)
+
+    def reached(self, trial: Mapping[str, Any]) -> int:
+        """Returns the env_steps of a trial's last report, per seed."""
+        rows = self.segments.get(trial["trial"])
+        return int(rows[-1]["env_steps"]) if rows else 0
+
+    @property
+    def never(self) -> float:
+        """What stands for steps to the threshold where it is never reached, in millions."""
+        base = self.spec.base
+        return (base.full_length + base.ppo.steps_per_segment) / 1e6
+
+    def steps_to_threshold(self, trial: Mapping[str, Any]) -> float:
+        """Returns a trial's million env_steps until its score stays above the threshold.
+
+        A trial stopped before all its seeds were there has a number that is too good: it counts
+        as one that never gets there.
+        """
+        if never_stopped(trial) or self.stays_above(trial):
+            return float(trial["steps_to_threshold"])
+        return self.never
+
+    def stays_above(self, trial: Mapping[str, Any]) -> bool:
+        """Returns whether all seeds of a trial were above the threshold when it ended."""
+        rows = self.segments.get(trial["trial"], ())
+        return bool(rows) and all(score > THRESHOLD for score in rows[-1]["seed_scores"])
+
+    def row_label(self, row: str) -> str:
+        """Returns what a person reads for a row of the final table."""
+        names = {BASELINE: "baseline", TASK_SCORE: "the score as reward"}
+        if row == self.winner:
+            return "winner = baseline" if row == BASELINE else f"winner ({row})"
+        return names.get(row, row)
+
+    def trial_label(self, trial: Mapping[str, Any]) -> str:
+        """Returns a trial's name, with who it is where it is someone."""
+        if trial["trial"] == self.search_name(self.winner):
+            return f"{trial['trial']} ({'winner = baseline' if self._baseline_won else 'winner'})"
+        return f"{trial['trial']} (baseline)" if trial["row"] == BASELINE else str(trial["trial"])
+
+    @property
+    def _baseline_won(self) -> bool:
+        return self.winner == BASELINE
+
+    @staticmethod
+    def search_name(row: str | None) -> str | None:
+        """Returns the trial of the search that a row stands for."""
+        return trial_name(0) if row == BASELINE else row
+
+
+def load_record(folder: Path) -> SweepRecord:
+    """Returns what the folder of a sweep says.
+
+    The comparison of a sweep that is being extended is left out: it speaks of fewer trials.
+
+    Raises:
+        BadInput: there is no such sweep, or a file of it is damaged.
+    """
+    spec = load_spec(folder)
+    segments: dict[str, list[dict[str, Any]]] = {}
+    for row in read_segments(folder):
+        segments.setdefault(row["trial"], []).append(row)
+    for rows in segments.values():
+        rows.sort(key=lambda row: row["env_steps"])
+    trials = [_with_latest(trial, segments) for trial in read_trials(folder)]
+    comparison, winner = _read_comparison(folder, spec.num_trials)
+    return SweepRecord(spec, trials, segments, comparison, winner)
+
+
+def never_stopped(trial: Mapping[str, Any]) -> bool:
+    """Returns whether a trial trained to the end of its budget."""
+    return bool(trial["stop_reason"] == "budget")
+
+
+def _with_latest(trial: dict[str, Any], segments: Mapping[str, Rows]) -> dict[str, Any]:
+    """Returns a trial's row; numbers it lacks, as while it runs, are those of its last report."""
+    rows = segments.get(trial["trial"])
+    if not rows:
+        return trial
+    lacking = [name for name in OUTCOME_COLUMNS if trial[name] is None]
+    return {**trial, **{name: rows[-1][name] for name in lacking}}
+
+
+def _read_comparison(folder: Path, num_trials: int) -> tuple[Comparison | None, str | None]:
+    path = folder / COMPARISON_FILE
+    if not path.exists():
+        return None, None
+    try:
+        entries = json.loads(path.read_text())
+        if entries["num_trials"] != num_trials:
+            return None, None
+        estimates = {
+            row: {name: Estimate(**cell) for name, cell in cells.items()}
+            for row, cells in entries["table"].items()
+        }
+        comparison = Comparison(
+            estimates, entries["improvement"], entries["over_tuning"], entries["validation"]
+        )
+        return comparison, entries["winner"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{path} is damaged; restore it from a copy") from error
+
+
+def _is_finite(value: Any) -> bool:
+    return value is not None and bool(np.isfinite(value))
