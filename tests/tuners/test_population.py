@@ -5,12 +5,24 @@ import random
 import numpy as np
 import pytest
 
-from tests.tuners.small import CONFIG, SEGMENT, budget, names, refusal, small_spec, trial_row
+from tests.tuners.small import (
+    CONFIG,
+    SEGMENT,
+    budget,
+    names,
+    refusal,
+    segment_row,
+    small_spec,
+    trial_row,
+)
 from tuners.config import TrialConfig, value_of
 from tuners.objectives import Outcome
 from tuners.phases import job_from_row
 from tuners.population import PopulationPlan, member_name, split_name
+from tuners.report.sweep_record import load_record
+from tuners.results import ResultsWriter, config_json
 from tuners.space import Choice, LogUniform, OneMinusLogUniform, Uniform
+from tuners.spec import prepare
 from tuners.trial import Trial
 
 SPACE = {
@@ -155,6 +167,34 @@ def test_a_resumed_population_draws_the_same(tmp_path, cut):
         assert job == expected
         resumed.end(job.name, whole.outcomes[job.name])
     assert resumed.finalists == whole.finalists
+
+
+def test_a_report_shows_members_from_beginning_to_end(tmp_path):
+    """Whatever checkpoints they went on from."""
+    spec = spec_of(tmp_path, num_trials=4)
+    prepare(spec, resume=False)
+    plan, writer = PopulationPlan(spec), ResultsWriter(spec.folder, "swingup")
+    draw = random.Random(2)
+    while (job := plan.next_job()) is not None and job.phase == "search":
+        first = plan.jobs[job.parent].end // SEGMENT if job.parent else 0
+        for segment in range(first + 1, job.end // SEGMENT + 1):
+            writer.add_segment(segment_row(job.name, segment))
+        ended = {"status": "finished", "stop_reason": "budget", "objective": draw.random()}
+        entries = {"parent": job.parent, "until": job.until, "seeds": list(job.seeds)}
+        config = config_json(job.config.to_dict())
+        row = trial_row(job.name, "search", job.row, config=config, **entries)
+        writer.put_trial(row | ended | {"final_score": 1.0, "steps_to_threshold": 1.0})
+        plan.end(job.name, budget(ended["objective"]))
+    writer.flush()
+    record = load_record(spec.folder)
+    assert [trial["trial"] for trial in record.search] == [f"trial-00{n}" for n in range(4)]
+    for trial in record.search:
+        steps = [row["env_steps"] for row in record.segments[trial["trial"]]]
+        assert steps == [segment * SEGMENT for segment in range(1, 9)]
+        full = plan.config_of(trial["row"])
+        assert record.config(trial) == full.at(8 * SEGMENT), "what held in the end"
+        assert record.config_of_row(trial["row"]) == full
+    assert any(plan.config_of(trial["row"]).schedule for trial in record.search)
 
 
 def test_progress_counts_what_each_job_trains_itself(plan):

@@ -12,6 +12,7 @@ import numpy as np
 from tuners.config import TrialConfig
 from tuners.layout import COMPARISON_FILE
 from tuners.phases import BASELINE, TASK_SCORE, trial_name
+from tuners.population import split_name
 from tuners.results import OUTCOME_COLUMNS, read_segments, read_trials
 from tuners.space import BadInput
 from tuners.spec import SweepSpec, load_spec
@@ -76,8 +77,9 @@ class SweepRecord:
         return gather_curves(reported, segments, phase)
 
     def config(self, trial: Mapping[str, Any]) -> TrialConfig:
-        """Returns what a trial trained."""
-        return self._configs[trial["trial"]]
+        """Returns what a trial trained; of one with a schedule, with what held in the end."""
+        config = self._configs[trial["trial"]]
+        return config.at(config.full_length)
 
     @cached_property
     def _configs(self) -> dict[str, TrialConfig]:
@@ -94,7 +96,7 @@ class SweepRecord:
         found = next((trial for trial in self.trials if trial["row"] == row), None)
         if found is None:
             raise KeyError(row)
-        return self.config(found)
+        return self._configs[found["trial"]]
 
     def judged(self, trial: Mapping[str, Any]) -> float:
         """Returns a trial's objective, so that those that ended early can be compared too.
@@ -195,8 +197,28 @@ def load_record(folder: Path) -> SweepRecord:
     for rows in segments.values():
         rows.sort(key=lambda row: row["env_steps"])
     trials = [_with_latest(trial, segments) for trial in read_trials(folder)]
+    if spec.scheduler == "pbt":
+        trials, segments = _members(trials, segments)
     comparison, winner = _read_comparison(folder, spec.num_trials)
     return SweepRecord(spec, trials, segments, comparison, winner)
+
+
+def _members(
+    trials: Sequence[dict[str, Any]], segments: Mapping[str, list[dict[str, Any]]]
+) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    """Returns a population as trials: each member's last job, with the segments that led there."""
+    jobs = {trial["trial"]: trial for trial in trials}
+    last = {split_name(name)[0]: name for name in sorted(jobs) if jobs[name]["phase"] == "search"}
+    found, curves = [], dict(segments)
+    for member, name in last.items():
+        line: list[dict[str, Any]] = []
+        job: dict[str, Any] | None = jobs[name]
+        while job is not None:
+            line = [*segments.get(job["trial"], []), *line]
+            job = jobs.get(job["parent"])
+        found.append({**jobs[name], "trial": member})
+        curves[member] = [{**row, "trial": member} for row in line]
+    return [*found, *(trial for trial in trials if trial["phase"] != "search")], curves
 
 
 def never_stopped(trial: Mapping[str, Any]) -> bool:
