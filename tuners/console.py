@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tuners.objectives import objective_text
 from tuners.phases import Plan
 
 BEST_SHOWN = 5
@@ -78,7 +79,11 @@ class SweepConsole:
 
     def _line(self) -> str:
         best = self._ranked()
-        shown = f"best {best[0]['trial']} {best[0]['objective']:.0f}" if best else "no report yet"
+        shown = (
+            f"best {best[0]['trial']} {objective_text(best[0]['objective'])}"
+            if best
+            else "no report yet"
+        )
         return (
             f"[{self._elapsed():5.0f} s] {self._phase()}  {self._progress():4.0%}  {shown}"
             f"  {self._rate() / 1e3:.0f} k steps/s{self._time_left()}"
@@ -104,7 +109,7 @@ class SweepConsole:
         for row in self._ranked()[:BEST_SHOWN]:
             ended = self._ended.get(row["trial"], {}).get("stop_reason") or "running"
             name = "trial-000 (baseline)" if row["trial"] == "trial-000" else row["trial"]
-            table.add_row(name, f"{row['objective']:.0f}", f"{row['env_steps']:,}", ended)
+            table.add_row(name, objective_text(row["objective"]), f"{row['env_steps']:,}", ended)
         return table
 
     def _ranked(self) -> list[dict[str, Any]]:

@@ -73,6 +73,11 @@ class Outcome:
     steps_to_threshold: float = 0.0
 
 
+def objective_text(value: float) -> str:
+    """Returns an objective as a person reads it: a score whole, million env_steps with decimals."""
+    return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
 def pareto_ranks(outcomes: Mapping[str, Outcome]) -> dict[str, int]:
     """Returns the front each row lies on: 0 for those that no other beats in both columns."""
     points = {row: (-o.final_score, o.steps_to_threshold) for row, o in outcomes.items()}

@@ -73,7 +73,7 @@ class OptunaSearcher:
         for missing in range(len(self._study.get_trials(deepcopy=False)), number + 1):
             self._begin(missing)
         asked = self._study.get_trials(deepcopy=False)[number]
-        if len(asked.params) < len(self._distributions):  # killed while it was decided
+        if len(asked.params) < len(self._distributions):  # fixed in part, or killed meanwhile
             self._study.sampler = self._make_sampler(_seed(self._settings.seed, number))
             trial = optuna.trial.Trial(self._study, asked._trial_id)
             for name, distribution in self._distributions.items():
@@ -108,9 +108,14 @@ class OptunaSearcher:
     def _begin(self, number: int) -> None:
         self._study.sampler = self._make_sampler(_seed(self._settings.seed, number))
         first = first_values(self._settings.first_values, number)
-        if first:
+        if first:  # as Optuna enqueues a trial, but begun in one step: ``suggest`` draws the rest
             space = self._settings.space
-            self._study.enqueue_trial({n: to_optuna(space[n], v) for n, v in first.items()})
+            fixed = {name: to_optuna(space[name], value) for name, value in first.items()}
+            attributes = {"fixed_params": fixed}
+            self._study.add_trial(
+                optuna.trial.create_trial(state=TrialState.RUNNING, system_attrs=attributes)
+            )
+            return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a sampler that draws some values at random
             self._study.ask(self._distributions)

@@ -256,6 +256,18 @@ def test_a_kill_in_the_middle_of_a_proposal_leaves_no_trial_half_decided(tmp_pat
     assert len(study(tmp_path).get_trials()) == 2
 
 
+def test_a_kill_in_the_middle_of_a_trial_that_was_given_leaves_it_in_its_place(tmp_path):
+    first = ({"reward.peak.on": False},)
+    values = make(tmp_path, "tpe", first_values=first).suggest(1)
+    journal = tmp_path / "sweep" / STUDY_FILE
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[: -len(SPACE)]))  # begun, and nothing drawn yet
+    again = make(tmp_path, "tpe", first_values=first)
+    assert again.suggest(1) == values
+    assert again.suggest(2).keys() == values.keys()
+    assert len(study(tmp_path).get_trials()) == 3
+
+
 def test_a_damaged_journal_is_named(tmp_path):
     make(tmp_path, "tpe").suggest(1)
     journal = tmp_path / "sweep" / STUDY_FILE

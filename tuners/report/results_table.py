@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from tuners.objectives import objective_text
 from tuners.phases import BASELINE
 from tuners.report.charts import Chart
 from tuners.report.page import Cell, figure, figure_or, paragraph, table
@@ -83,13 +84,8 @@ def _means(record: SweepRecord, phase: str) -> dict[str, tuple[str, str]]:
     """Returns each row's objective and mean final score in a phase."""
     return {
         (record.search_name(row) or row) if phase == "search" else row: (
-            number(record.spec.judge.value(curves)),
+            objective_text(record.spec.judge.value(curves)),
             f"{measure(curves)['final_score'].mean():.0f}",
         )
         for row, curves in record.curves(phase).items()
     }
-
-
-def number(value: float) -> str:
-    """Returns a score without decimals, and million env_steps with two."""
-    return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}"

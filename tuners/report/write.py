@@ -9,7 +9,7 @@ import numpy as np
 from rlcore.files import replacing
 from tuners.describe import describe_change
 from tuners.layout import PLOTS_FOLDER, REPORT_FILE
-from tuners.objectives import PARETO
+from tuners.objectives import PARETO, objective_text
 from tuners.phases import BASELINE
 from tuners.report.advice import warnings_of
 from tuners.report.charts import Chart
@@ -32,7 +32,7 @@ from tuners.report.result_charts import (
     search_chart,
     seeds_chart,
 )
-from tuners.report.results_table import about_test, interval, number
+from tuners.report.results_table import about_test, interval
 from tuners.report.reward_charts import hacking_chart, terms_chart
 from tuners.report.space_charts import importance_chart, parallel_chart, slices_chart
 from tuners.report.sweep_record import SweepRecord, load_record
@@ -143,7 +143,7 @@ def _progress(record: SweepRecord) -> str:
         return f"{said}; nothing is reported yet."
     best = max(reported, key=record.judged)
     title = objective_title(record)
-    return f"{said}; {record.trial_label(best)} leads with {title} {number(record.judged(best))}."
+    return f"{said}; {record.trial_label(best)} leads with {title} {objective_text(record.judged(best))}."
 
 
 def _tiles(record: SweepRecord) -> Iterator[str]:
