@@ -143,7 +143,8 @@ def _progress(record: SweepRecord) -> str:
         return f"{said}; nothing is reported yet."
     best = max(reported, key=record.judged)
     title = objective_title(record)
-    return f"{said}; {record.trial_label(best)} leads with {title} {objective_text(record.judged(best))}."
+    value = objective_text(record.judged(best))
+    return f"{said}; {record.trial_label(best)} leads with {title} {value}."
 
 
 def _tiles(record: SweepRecord) -> Iterator[str]:
