@@ -1,5 +1,6 @@
 """What the search scripts share: from flags to a sweep, and from its result to the terminal."""
 
+import math
 import shlex
 import sys
 import time
@@ -56,7 +57,7 @@ def run_search(
     _print_plan(console, spec)
     begun = time.monotonic()
     if spec.gpus_per_trial == 0:
-        start_compiling(list(static_configs(spec.base, spec.space)))
+        start_compiling(static_configs(spec.base, spec.space))
     apply_ray_settings(flags.address)
     from tuners.run import Interrupted, run_sweep  # Ray takes seconds to import
 
@@ -138,11 +139,12 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
     console.print()
     console.print(_final_table(result))
     console.print(f"\n[bold]{verdict(comparison, winner=winner, baseline=BASELINE)}[/bold]")
-    console.print(
-        f"In the search it had {comparison.over_tuning:+.0f} more than in the test"
-        " (over-tuning gap).",
-        highlight=False,
-    )
+    if math.isfinite(comparison.over_tuning):
+        console.print(
+            f"In the search it had {comparison.over_tuning:+.0f} more than in the test"
+            " (over-tuning gap).",
+            highlight=False,
+        )
     if winner != BASELINE:
         console.print("\nWhat changed:")
         for line in describe_change(spec.base, plan.config_of(winner)):

@@ -1,5 +1,6 @@
 """What Ray Tune calls while a sweep runs: the next job, each report, the stop signal."""
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,18 +31,29 @@ class PlanSearcher(_NotSaved, Searcher):
     """Gives Tune the jobs of a plan, and nothing more once it was told to stop."""
 
     def __init__(
-        self, plan: Plan, to_tune: Callable[[Job], dict[str, Any]], interrupted: threading.Event
+        self,
+        plan: Plan,
+        to_tune: Callable[[Job], dict[str, Any]],
+        interrupted: threading.Event,
+        most_at_once: float = math.inf,
     ) -> None:
-        """Takes jobs from ``plan``; ``to_tune`` turns one into a Tune config."""
+        """Takes jobs from ``plan``; ``to_tune`` turns one into a Tune config.
+
+        ``most_at_once`` jobs are handed out and have not ended, at most.  Tune asks ahead; a
+        searcher that learns would have to propose trials before it knows how others ended.
+        """
         super().__init__(metric="objective", mode="max")
         self._plan = plan
         self._to_tune = to_tune
         self._interrupted = interrupted
+        self._most_at_once = most_at_once
 
     def suggest(self, trial_id: str) -> Any:
         """Returns the next job's config, None to be asked again, or FINISHED."""
         if self._interrupted.is_set() or self._plan.finished:
             return str(Searcher.FINISHED)
+        if len(self._plan.jobs) - len(self._plan.outcomes) >= self._most_at_once:
+            return None
         job = self._plan.next_job()
         return None if job is None else self._to_tune(job)
 

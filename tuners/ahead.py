@@ -1,32 +1,41 @@
 """Compiles CPU trials' programs into the cache on disk while Ray starts: a process of its own.
 
-python -m tuners.ahead CONFIGS_AS_JSON
+python -m tuners.ahead < CONFIGS_AS_JSON
 """
 
+import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from tuners.config import TrialConfig
 from tuners.pinning import pin_to_last_core
 
+MOST = 4
 
-def start_compiling(configs: Sequence[TrialConfig]) -> "subprocess.Popen[bytes]":
-    """Returns the process; workers that need a program meanwhile wait for it."""
-    entries = json.dumps([config.to_dict() for config in configs])
-    command = [sys.executable, "-m", "tuners.ahead", entries]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
+
+def start_compiling(configs: Iterable[TrialConfig]) -> "subprocess.Popen[bytes]":
+    """Returns the process; workers that need a program meanwhile wait for it.
+
+    It compiles the first few programs; any more are left to the worker that first needs them.
+    """
+    entries = [config.to_dict() for config in itertools.islice(configs, MOST)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tuners.ahead"],
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )
+    assert process.stdin is not None
+    with process.stdin:
+        process.stdin.write(json.dumps(entries).encode())
+    return process
 
 
-def _compile(configs: Sequence[TrialConfig]) -> None:
+def _compile(configs: Iterable[TrialConfig]) -> None:
     # On one core, as a worker: what XLA makes depends on the number of cores it sees.
     pin_to_last_core()
     from tuners.trial import segment_program
@@ -36,4 +45,4 @@ def _compile(configs: Sequence[TrialConfig]) -> None:
 
 
 if __name__ == "__main__":
-    _compile([TrialConfig.from_dict(entries) for entries in json.loads(sys.argv[1])])
+    _compile([TrialConfig.from_dict(entries) for entries in json.load(sys.stdin)])

@@ -67,7 +67,8 @@ class SweepConsole:
         if event == "segment":
             self._note = ""
             self._latest[row["trial"]] = row
-            self._steps[row["trial"]] = row["env_steps"] * len(row["seed_scores"])
+            trained = row["env_steps"] - self._plan.begins_at(row["trial"])
+            self._steps[row["trial"]] = trained * len(row["seed_scores"])
             self._pace.append((time.monotonic(), sum(self._steps.values())))
             while self._pace[-1][0] - self._pace[0][0] > _RATE_WINDOW:
                 self._pace.popleft()
@@ -117,7 +118,7 @@ class SweepConsole:
         return sorted(searched, key=lambda row: -row["objective"])
 
     def _phase(self) -> str:
-        ended = [name for name in self._plan.outcomes if name in self._plan.jobs]
+        ended = [name for name in list(self._plan.outcomes) if name in self._plan.jobs]
         searched = sum(self._plan.jobs[name].phase == "search" for name in ended)
         if searched < self._plan.num_search_jobs:
             return f"search {searched}/{self._plan.num_search_jobs}"
@@ -127,16 +128,15 @@ class SweepConsole:
         """Returns the share of the work done: what an ended trial left undone counts as done."""
         if self._plan.finished:
             return 1.0
-        done = sum(self._done(name) for name in self._plan.jobs)
+        done = sum(self._done(name) for name in list(self._plan.jobs))
         return min(1.0, done / self._plan.expected_env_steps())
 
     def _done(self, name: str) -> int:
         """Returns the env_steps of a job that are done with, all seeds counted."""
         job = self._plan.jobs[name]
-        begin, seeds = self._plan.begins_at(name), len(job.seeds)
         if name in self._plan.outcomes:
-            return (job.end - begin) * seeds
-        return max(0, self._steps.get(name, 0) - begin * seeds)
+            return (job.end - self._plan.begins_at(name)) * len(job.seeds)
+        return self._steps.get(name, 0)
 
     def _rate(self) -> float:
         if len(self._pace) < 2 or self._pace[-1][0] == self._pace[0][0]:

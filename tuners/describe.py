@@ -20,6 +20,8 @@ from tuners.spec import SweepSpec
 
 _HYPERPARAMETERS = [name for name in HYPERPARAMETERS if name != "budget"]
 
+_NOTHING = "nothing"
+
 
 def describe_change(before: TrialConfig, after: TrialConfig) -> list[str]:
     """Returns a line for each way in which two configs differ in effect."""
@@ -39,8 +41,9 @@ def describe_change(before: TrialConfig, after: TrialConfig) -> list[str]:
         lines.append(f"changed: {name} ({_settings(old[name])} -> {_settings(new[name])})")
     stages = [after.at(env_steps) for env_steps in (0, *(at for at, _ in after.schedule))]
     for (env_steps, _), one, next_one in zip(after.schedule, stages, stages[1:], strict=False):
-        lines += [f"from {env_steps:,} env_steps on, {x}" for x in describe_change(one, next_one)]
-    return lines or ["nothing"]
+        changes = [line for line in describe_change(one, next_one) if line != _NOTHING]
+        lines += [f"from {env_steps:,} env_steps on, {line}" for line in changes]
+    return lines or [_NOTHING]
 
 
 def _changed_settings(before: TrialConfig, after: TrialConfig) -> list[str]:

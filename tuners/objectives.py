@@ -3,16 +3,14 @@
 Every objective is a column of the final table, so a search looks for what the test will measure.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tuners.validate import COLUMNS, Curves, measure
 
-# Two objectives at once; where one number is needed, the area stands for both.
 PARETO = "pareto"
-PARETO_COLUMNS = ("final_score", "steps_to_threshold")
 OBJECTIVES = (*COLUMNS, PARETO)
 
 
@@ -23,8 +21,8 @@ class Objective:
     Attributes:
         name: ``final_score`` (mean of the last evaluations), ``area`` (mean of all: it rises with
             the score reached as with reaching it soon), ``steps_to_threshold`` (its negative, in
-            million env_steps) or ``pareto`` (searches for final score and steps at once; trials
-            are ranked by area).
+            million env_steps) or ``pareto``: final score and steps at once.  Searcher and finalists
+            go by both; where one number is needed, the area stands for them.
         spread_penalty: how many standard deviations over seeds are taken off their mean.
     """
 
@@ -32,9 +30,14 @@ class Objective:
     spread_penalty: float = 0.0
 
     def value(self, curves: Curves) -> float:
-        """Returns the objective of a trial that has got as far as ``curves``."""
+        """Returns the objective of a trial that has got as far as ``curves``.
+
+        However far apart its seeds are, it is no worse than to have learned nothing.
+        """
         values = self._sign * measure(curves)[self._column]
-        return float(np.mean(values) - self.spread_penalty * np.std(values))
+        nothing = replace(curves, scores=np.zeros_like(curves.scores[:1]))
+        worst = self._sign * measure(nothing)[self._column][0]
+        return float(max(np.mean(values) - self.spread_penalty * np.std(values), worst))
 
     def floor(self, full_length: int, segment: int) -> float:
         """Returns the objective of a trial that failed: that of one that learned nothing.
@@ -44,6 +47,14 @@ class Objective:
             segment: env_steps of a segment, per seed.
         """
         return 0.0 if self._sign > 0 else -(full_length + segment) / 1e6
+
+    @property
+    def rung_column(self) -> str:
+        """The column of a report by which schedulers compare trials.
+
+        Steps to the threshold are the same for all who are below it: there it is the area.
+        """
+        return "area" if self.name == "steps_to_threshold" else "objective"
 
     @property
     def _column(self) -> str:
@@ -81,15 +92,25 @@ def objective_text(value: float) -> str:
 def pareto_ranks(outcomes: Mapping[str, Outcome]) -> dict[str, int]:
     """Returns the front each row lies on: 0 for those that no other beats in both columns."""
     points = {row: (-o.final_score, o.steps_to_threshold) for row, o in outcomes.items()}
+    left = sorted(points, key=lambda row: points[row])
     ranks: dict[str, int] = {}
     rank = 0
-    while left := {row: point for row, point in points.items() if row not in ranks}:
-        front = [row for row, p in left.items() if not any(_beats(q, p) for q in left.values())]
+    while left:
+        front = _front(left, points)
         ranks |= dict.fromkeys(front, rank)
+        left = [row for row in left if row not in ranks]
         rank += 1
     return ranks
 
 
-def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Returns whether ``one`` is nowhere worse (higher) than ``other``, and somewhere better."""
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+def _front(ordered: Sequence[str], points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Returns the rows that none before them in rising order equals or beats in the second part.
+
+    Equal points lie on one front.
+    """
+    front: list[str] = []
+    for row in ordered:
+        last = points[front[-1]] if front else (0.0, np.inf)
+        if points[row][1] < last[1] or points[row] == last:
+            front.append(row)
+    return front

@@ -146,8 +146,8 @@ class Plan:
 
     def begins_at(self, name: str) -> int:
         """Returns the env_steps, per seed, that a job has from its parent."""
-        parent = self.jobs[name].parent
-        return 0 if parent is None else self.jobs[parent].end
+        job = self.jobs.get(name)
+        return 0 if job is None or job.parent is None else self.jobs[job.parent].end
 
     def expected_env_steps(self) -> int:
         """Returns an upper bound of the environment steps of the whole sweep, all seeds counted."""

@@ -8,6 +8,7 @@ the beginning, on fresh seeds, as any configuration.
 All that is drawn follows from sweep seed, generation and member, so a resume draws the same.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -40,9 +41,16 @@ class PopulationPlan(Plan):
         return super().config_of(row)
 
     def searched(self, row: str) -> Outcome:
-        """Returns how a row ended the search."""
-        last = trial_name(0) if row == BASELINE else row
-        return self.outcomes[member_name(last, self.generations - 1)]
+        """Returns how a row ended the search.
+
+        No member trained the baseline to the end once the first took over from another: then its
+        final score is NaN.
+        """
+        member = trial_name(0) if row == BASELINE else row
+        outcome = self.outcomes[member_name(member, self.generations - 1)]
+        if row == BASELINE and self.config_of(member).schedule:
+            return replace(outcome, final_score=math.nan)
+        return outcome
 
     def _make_job(self, chosen: _Next) -> Job:
         if chosen.phase != "search":

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import signal
 import threading
@@ -28,6 +29,7 @@ from tuners.population import PopulationPlan
 from tuners.ray_settings import joins_cluster
 from tuners.results import OUTCOME_COLUMNS, ResultsWriter, read_segments, read_trials
 from tuners.schedulers import SCHEDULERS
+from tuners.searchers import LEARNING
 from tuners.spec import SweepSpec
 from tuners.stopping import SearchPhaseASHA, SearchPhaseMedian
 from tuners.trainable import SegmentTrainable
@@ -186,7 +188,12 @@ def _train(
         tuner = _make_tuner(
             spec,
             scheduler,
-            PlanSearcher(plan, to_tune, interrupted),
+            PlanSearcher(
+                plan,
+                to_tune,
+                interrupted,
+                _slots(spec) if spec.searcher in LEARNING else math.inf,
+            ),
             InterruptStopper(interrupted, running),
             callback,
         )

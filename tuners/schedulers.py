@@ -6,6 +6,8 @@ Ray is imported only when one is made: naming them must be quick.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tuners.objectives import Objective
+
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
@@ -22,6 +24,10 @@ class RungSettings(Protocol):
         """One trial in so many passes a rung."""
 
     @property
+    def judge(self) -> Objective:
+        """What trials are judged by."""
+
+    @property
     def base(self) -> Any:
         """The baseline's config; its ``full_length`` ends every trial."""
 
@@ -32,7 +38,7 @@ def asha(spec: RungSettings) -> "TrialScheduler":
 
     return SearchPhaseASHA(
         time_attr="env_steps",
-        metric="objective",
+        metric=spec.judge.rung_column,
         mode="max",
         max_t=spec.base.full_length,
         grace_period=spec.grace_period,
@@ -44,7 +50,7 @@ def median(spec: RungSettings) -> "TrialScheduler":
     """Returns the median stopping rule (Golovin et al. 2017)."""
     from tuners.stopping import SearchPhaseMedian
 
-    return SearchPhaseMedian("objective", spec.grace_period)
+    return SearchPhaseMedian(spec.judge.rung_column, spec.grace_period)
 
 
 def population(spec: RungSettings) -> "TrialScheduler":

@@ -112,6 +112,10 @@ def cma_es(settings: SearchSettings) -> Searcher:
     return OptunaSearcher(settings, make_cma_es)
 
 
+# Those that learn from how trials ended, and those of them that learn from full length alone.
+LEARNING = ("tpe", "gp", "cmaes")
+_LEARN_FROM_FULL_LENGTH = ("gp", "cmaes")
+
 SEARCHERS: dict[str, Callable[[SearchSettings], Searcher]] = {
     "random": random_search,
     "grid": grid_search,
@@ -121,8 +125,10 @@ SEARCHERS: dict[str, Callable[[SearchSettings], Searcher]] = {
 }
 
 
-def check_searcher(name: str, space: Space, num_trials: int, objective: str) -> None:
-    """Refuses a searcher that is not there, or cannot search this space for this objective.
+def check_searcher(
+    name: str, space: Space, num_trials: int, objective: str, scheduler: str
+) -> None:
+    """Refuses a searcher that is not there, or cannot do what is asked of it.
 
     Raises:
         BadInput: what was given, and what is allowed.
@@ -132,6 +138,11 @@ def check_searcher(name: str, space: Space, num_trials: int, objective: str) -> 
     if name == "grid" and num_trials > (most := 1 + len(grid(space))):
         raise BadInput(
             f"num_trials is {num_trials}, but the grid and the baseline make at most {most}"
+        )
+    if name in _LEARN_FROM_FULL_LENGTH and scheduler != "none":
+        raise BadInput(
+            f"searcher {name} learns only from trials that nobody stops, but scheduler is"
+            f" '{scheduler}'; give --scheduler none"
         )
     if name == "cmaes" and objective == PARETO:
         raise BadInput("searcher cmaes has one objective; pareto takes random, grid, tpe or gp")

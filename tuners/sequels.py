@@ -52,6 +52,10 @@ def begin_with(spec: SweepSpec, other: Path) -> SweepSpec:
             f"sweep '{before.name}' is of task {before.base.task}, but this one of {spec.base.task}"
         )
     found = [_inside(spec, config) for config in best_configs(before)]
+    if spec.searcher == "grid":
+        raise BadInput("searcher grid has a place for each of its points; leave --warm-start out")
+    if spec.num_trials < 2:
+        raise BadInput("num_trials is 1, the baseline; --warm-start needs at least 2")
     values = [entries for entries in found if entries][: spec.num_trials - 1]
     if not values:
         raise BadInput(f"sweep '{before.name}' has no trial that lies in this search space")
@@ -63,12 +67,17 @@ def best_configs(spec: SweepSpec) -> list[TrialConfig]:
 
     Of a sweep that has not got so far, those that trained to the end, by objective; in both cases
     without the baseline.
+
+    Raises:
+        BadInput: a population that has not ended.
     """
     trials = [t for t in read_trials(spec.folder) if t["phase"] == "search"]
     configs = {t["row"]: TrialConfig.from_dict(json.loads(t["config"])) for t in trials}
     comparison = spec.folder / COMPARISON_FILE
     if comparison.exists():
         ranked = list(json.loads(comparison.read_text())["validation"])
+    elif spec.scheduler == "pbt":
+        raise BadInput(f"the population of sweep '{spec.name}' has not ended its search and test")
     else:
         full = [t for t in trials if t["stop_reason"] == "budget"]
         full.sort(key=lambda trial: -trial["objective"])

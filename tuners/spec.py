@@ -20,7 +20,7 @@ from rlcore.tasks import TASKS
 from tuners import results
 from tuners.config import TrialConfig, check_space, static_configs
 from tuners.layout import SPEC_FILE
-from tuners.objectives import OBJECTIVES, Objective
+from tuners.objectives import OBJECTIVES, PARETO, Objective
 from tuners.presets import PRESETS, preset_for
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import check_searcher
@@ -111,7 +111,8 @@ class SweepSpec:
                 f"searcher is '{self.searcher}', but scheduler pbt draws its first population with"
                 " searcher random and searches by itself"
             )
-        check_searcher(self.searcher, self.space, self.num_trials, self.objective)
+        check_searcher(self.searcher, self.space, self.num_trials, self.objective, self.scheduler)
+        self._check_objective()
         if self.scheduler not in SCHEDULERS:
             raise BadInput(f"scheduler is '{self.scheduler}'; allowed: {', '.join(SCHEDULERS)}")
         if self.reduction_factor < 2:
@@ -119,6 +120,16 @@ class SweepSpec:
         check_space(self.base, self.space)
         self._check_seeds()
         self._check_rungs()
+
+    def _check_objective(self) -> None:
+        if self.spread_penalty and self.objective == PARETO:
+            raise BadInput("spread_penalty is of one objective; with pareto leave it out")
+        if self.spread_penalty and self.base.ppo.seeds_per_trial == 1:
+            raise BadInput("spread_penalty needs a spread: give at least 2 seeds_per_trial")
+        if self.scheduler == "pbt" and self.objective == PARETO:
+            raise BadInput("scheduler pbt has one objective; pareto takes asha, median or none")
+        if self.scheduler == "pbt" and self.num_trials < 2:
+            raise BadInput(f"num_trials is {self.num_trials}, but scheduler pbt needs at least 2")
 
     def _check_seeds(self) -> None:
         batch = self.base.ppo.seeds_per_trial
@@ -263,10 +274,10 @@ def load_spec(folder: Path) -> SweepSpec:
         entries = yaml.safe_load((folder / SPEC_FILE).read_text())["spec"]
         entries["base"] = TrialConfig.from_dict(entries["base"])
         entries["space"] = parse_stored_space(entries["space"])
-        entries["extensions"] = tuple(entries["extensions"])
+        entries["extensions"] = tuple(entries.get("extensions", ()))
         entries["first_values"] = tuple(
             {name: as_choice(value) for name, value in values.items()}
-            for values in entries["first_values"]
+            for values in entries.get("first_values", ())
         )
         # The folder may have been moved since it was begun.
         return SweepSpec(**{**entries, "runs_dir": folder.parent, "name": folder.name})

@@ -58,7 +58,7 @@ class SearchPhaseASHA(AsyncHyperBandScheduler):
 
     @property
     def rungs(self) -> dict[int, dict[str, float]]:
-        """Areas so far by job name at each rung's env_steps."""
+        """What each job reported at a rung's env_steps."""
         (bracket,) = self._brackets
         return {int(milestone): dict(recorded) for milestone, recorded in bracket._rungs}
 
@@ -89,8 +89,9 @@ class SearchPhaseMedian(MedianStoppingRule):
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Counts the last report."""
-        if is_searched(trial):
-            super().on_trial_complete(tune_controller, _by_name(trial), self._read(result))
+        named: Any = _by_name(trial)
+        if is_searched(trial) and not self._knows(named, result):
+            super().on_trial_complete(tune_controller, named, self._read(result))
 
     def replay(self, rows: Iterable[dict[str, Any]]) -> set[str]:
         """Takes in the reports of an earlier run; returns the jobs below the median."""
@@ -103,7 +104,14 @@ class SearchPhaseMedian(MedianStoppingRule):
                 stopped.add(name)
         return stopped
 
+    def _knows(self, named: Any, result: dict[str, Any]) -> bool:
+        """Returns whether a report was counted already: Tune tells the last one twice."""
+        counted: list[dict[str, Any]] = self._results.get(named, [])
+        return bool(counted) and result["env_steps"] <= counted[-1]["env_steps"]
+
     def _judge(self, named: Any, result: dict[str, Any]) -> str:
+        if self._knows(named, result):
+            return TrialScheduler.CONTINUE
         nobody: Any = None  # a controller is asked only where trials are paused
         return str(super().on_trial_result(nobody, named, self._read(result)))
 

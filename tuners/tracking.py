@@ -192,7 +192,10 @@ class Follower:
         seeds = ",".join(map(str, trial["seeds"]))
         tags = self._tags(kind, trial["trial"]) | {"row": trial["row"], "seeds": seeds}
         if kind == "trial":
-            tags["origin"] = origin(self._sweep["spec"], trial["trial"])
+            parent = trial["parent"]
+            tags["origin"] = (
+                origin(self._sweep["spec"], trial["trial"]) if parent is None else f"from {parent}"
+            )
         run = self._client.create_run(
             self._experiment,
             start_time=int(trial["started"] * 1000),
@@ -341,9 +344,9 @@ def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _about_sweep(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns the summary run's tags that say how the sweep searched."""
-    extended = ", ".join(f"+{added} trials" for added in spec["extensions"])
-    tags = {"extended": extended, "warm_start": spec["warm_start"]}
-    tags |= {name: spec[name] for name in ("searcher", "scheduler", "objective")}
+    extended = ", ".join(f"+{added} trials" for added in spec.get("extensions", ()))
+    names = ("warm_start", "searcher", "scheduler", "objective")
+    tags = {"extended": extended, **{name: spec.get(name) for name in names}}
     return [(name, value) for name, value in tags.items() if value]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class SegmentTrainable(tune.Trainable):
     """Trains one job of a sweep; its process and compiled programs serve one job after another.
 
-    The config of a job is what ``tuners.phases.Job.to_tune`` makes of it.
+    The config of a job is what ``tuners/run.py`` makes of it for Tune.
     """
 
     trial: "Trial"

@@ -231,6 +231,18 @@ def test_tune_is_given_the_plans_jobs(searcher):
     assert plan.finished
 
 
+def test_a_searcher_that_learns_is_not_asked_ahead(sweep):
+    """No more trials are out than there are workers for them."""
+    plan = Plan(sweep.plan.spec)
+    searcher = PlanSearcher(plan, lambda job: {"job": job.name}, threading.Event(), 2)
+    assert searcher.suggest("a") == {"job": "trial-000"}
+    assert searcher.suggest("b") == {"job": "trial-001"}
+    assert searcher.suggest("c") is None
+    plan.end("trial-000", Outcome(1.0, "budget"))
+    assert searcher.suggest("c") == {"job": "trial-002"}
+    assert searcher.suggest("d") is None
+
+
 def test_nothing_is_given_once_interrupted(searcher):
     searcher, plan, interrupted = searcher
     searcher.suggest("0")

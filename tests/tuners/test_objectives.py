@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tuners.objectives import OBJECTIVES, PARETO, Objective, Outcome, pareto_ranks
 from tuners.validate import COLUMNS, Curves
@@ -39,6 +41,14 @@ def test_to_fail_is_no_better_than_to_learn_nothing(name):
     assert objective.floor(400_000, 100_000) < objective.value(CURVES)
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_seeds_far_apart_are_no_worse_than_to_have_learned_nothing(name):
+    """Or a trial that failed would be better than one that half of its seeds solved."""
+    apart = Curves(STEPS, np.array([[900.0] * 4, [0.0] * 4]))
+    nothing = Curves(STEPS, np.zeros((2, 4)))
+    assert Objective(name, 5.0).value(apart) == Objective(name, 5.0).value(nothing)
+
+
 def outcome(final_score, steps):
     return Outcome(0.0, "budget", 0, final_score, steps)
 
@@ -57,3 +67,21 @@ def test_fronts_by_hand():
         **{"worse": 1, "worst": 2},
     }
     assert pareto_ranks({}) == {}
+
+
+@given(points=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=12))
+def test_fronts_are_peeled_off_one_by_one(points):
+    """The definition, slowly: a front is what no other of those left beats."""
+    outcomes = {str(i): outcome(float(a), float(b)) for i, (a, b) in enumerate(points)}
+    left, rank, expected = dict(enumerate(points)), 0, {}
+    while left:
+        front = [i for i, p in left.items() if not any(beats(q, p) for q in left.values())]
+        expected |= {str(i): rank for i in front}
+        left = {i: p for i, p in left.items() if i not in front}
+        rank += 1
+    assert pareto_ranks(outcomes) == expected
+
+
+def beats(one, other):
+    """Whether a (score, steps) is nowhere worse, and somewhere better."""
+    return one != other and one[0] >= other[0] and one[1] <= other[1]

@@ -1,5 +1,6 @@
 """Population based training by scripted outcomes, and schedules as configs."""
 
+import math
 import random
 
 import numpy as np
@@ -123,13 +124,21 @@ def test_finalists_train_their_schedule_again_from_the_beginning(plan):
     assert validated.config == best.config
     assert (validated.parent, validated.until) == (None, None)
     assert plan.searched(best.row) == plan.outcomes[best.name]
-    assert plan.searched("baseline") == plan.outcomes["trial-000-g3"]
+    alone = not plan.config_of("trial-000").schedule
+    assert (plan.searched("baseline") == plan.outcomes["trial-000-g3"]) == alone
 
 
 def test_a_baseline_that_took_nothing_over_is_no_finalist(plan):
     for _ in range(4):
         train_generation(plan, [9, *range(7)])
     assert plan.finalists == ["trial-007"]
+
+
+@pytest.mark.parametrize(("first", "is_known"), [(9.0, True), (-1.0, False)])
+def test_the_baseline_is_searched_as_long_as_the_first_member_keeps_to_it(plan, first, is_known):
+    for _ in range(4):
+        train_generation(plan, [first, *range(7)])
+    assert math.isfinite(plan.searched("baseline").final_score) == is_known
 
 
 def test_the_last_generation_ends_with_the_budget(tmp_path):

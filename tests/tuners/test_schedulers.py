@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tests.tuners.small import SEGMENT, small_spec
+from tuners.objectives import Objective
 from tuners.schedulers import SCHEDULERS
 from tuners.stopping import SearchPhaseASHA, is_searched
 
@@ -25,6 +26,7 @@ SETTINGS = {
     "grace_period": RUNG,
     "reduction_factor": 3,
     "base": SimpleNamespace(full_length=FULL),
+    "judge": Objective(),
 }
 
 
@@ -265,6 +267,23 @@ def test_the_median_rule_leaves_other_phases_alone():
     assert rule.on_trial_result(None, other, at(2, 0.0)) == GO
     rule.on_trial_complete(None, other, at(8, 0.0))
     assert rule.on_trial_result(None, trial("d"), at(2, 0.0)) == STOP, "nor do they count"
+
+
+def test_the_median_rule_counts_no_report_twice():
+    """Tune tells the last report of a trial again when it ends, and a retry reports again."""
+    rule = median_rule()
+    for job, level in (("a", 100.0), ("b", 200.0), ("c", 300.0)):
+        for segment in (1, 2, 3, 2, 3):
+            rule.on_trial_result(None, trial(job), at(segment, level * segment))
+        rule.on_trial_complete(None, trial(job), at(3, level * 3))
+    assert sorted(len(reports) for reports in rule._results.values()) == [3, 3, 3]
+
+
+def test_steps_to_the_threshold_are_compared_by_area():
+    """At a rung all who are below it have the same: nobody would ever be stopped."""
+    settings = SimpleNamespace(**SETTINGS | {"judge": Objective("steps_to_threshold")})
+    assert SCHEDULERS["asha"](settings).metric == "area"
+    assert SCHEDULERS["median"](settings)._metric == "area"
 
 
 def test_a_resumed_median_rule_decides_as_the_uninterrupted_one():

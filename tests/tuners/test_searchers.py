@@ -122,7 +122,8 @@ def test_the_grid_says_how_many_trials_it_has(tmp_path):
 
 def test_the_gaussian_process_says_what_it_needs(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "gp needs torch" in refusal(small_spec, tmp_path, searcher="gp")
+    line = refusal(small_spec, tmp_path, searcher="gp", scheduler="none")
+    assert "gp needs torch" in line
 
 
 @pytest.mark.parametrize("name", ["random", "grid", "tpe"])
@@ -304,9 +305,9 @@ def test_a_sweep_killed_at_any_moment_proposes_the_same_trials(tmp_path, name, s
     count = 14
 
     def spec_in(folder):
-        return small_spec(
-            folder, searcher=name, num_trials=count, space=SPACE, grace_period=SEGMENT
-        )
+        scheduler = "none" if name == "cmaes" else "asha"
+        entries = {"searcher": name, "scheduler": scheduler, "num_trials": count, "space": SPACE}
+        return small_spec(folder, **entries)
 
     def outcome_of(job):
         reason = "asha" if int(job.name[-3:]) % 3 == 0 else "budget"

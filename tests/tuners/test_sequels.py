@@ -123,6 +123,21 @@ def test_a_warm_start_that_cannot_be_is_refused(finished, tmp_path):
     assert line == "sweep 'sweep' is of task swingup, but this one of balance"
 
 
+def test_a_warm_start_that_has_no_place_is_refused(finished, tmp_path):
+    other, _ = finished
+    choices = {"num_minibatches": Choice((2, 4))}
+    grid = small_spec(tmp_path, name="grid", space=choices, searcher="grid")
+    assert "searcher grid has a place" in refusal(begin_with, grid, other.folder)
+    alone = small_spec(tmp_path, name="alone", num_trials=1)
+    assert "needs at least 2" in refusal(begin_with, alone, other.folder)
+
+
+def test_a_population_that_still_runs_gives_nothing_yet(tmp_path):
+    spec = small_spec(tmp_path, scheduler="pbt", grace_period=2048)
+    prepare(spec, resume=False)
+    assert "has not ended" in refusal(best_configs, spec)
+
+
 def test_mlflow_says_where_a_trial_comes_from(finished, tmp_path):
     other, _ = finished
     spec = begin_with(small_spec(tmp_path, name="next"), other.folder)
