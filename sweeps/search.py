@@ -5,6 +5,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,10 +50,22 @@ _OVERRIDES = (
 
 
 def run_search(
-    flags: Flags, default_space: Callable[[str], Mapping[str, Domain]], script: str
+    flags: Flags,
+    default_space: Callable[[str], Mapping[str, Domain]],
+    script: str,
+    searcher: str = "random",
 ) -> int:
-    """Runs the sweep that the flags ask for and prints what it found; returns the exit code."""
+    """Runs the sweep that the flags ask for and prints what it found; returns the exit code.
+
+    Args:
+        flags: from the command line.
+        default_space: the space of a task that is searched unless a file gives another.
+        script: the file that was started; named where a command is printed.
+        searcher: what searches unless a flag names another; docs/search.md says why.
+    """
     console = make_console()
+    if flags.searcher is None and flags.scheduler != "pbt":  # which searches by itself
+        flags = replace(flags, searcher=searcher)
     spec = _make_spec(flags, default_space)
     _print_plan(console, spec)
     begun = time.monotonic()

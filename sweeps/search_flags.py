@@ -33,7 +33,7 @@ class Flags:
     scheduler: str | None = None
     """asha, median, pbt, or none to train every trial to the end."""
     searcher: str | None = None
-    """random, grid, tpe, gp, cmaes."""
+    """random, grid, tpe, gp, cmaes; see docs/search.md for what each is good for."""
     objective: str | None = None
     """What trials are ranked by: area, final_score, steps_to_threshold, pareto."""
     spread_penalty: float | None = None
