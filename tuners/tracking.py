@@ -133,8 +133,7 @@ class Follower:
         if comparison.exists():
             self._log_comparison(run_id, json.loads(comparison.read_text()))
         alone = self._sweep["spec"]["preset"] == "train"  # one run: there is nothing to compare
-        concluded = comparison.exists() or (self.folder / SHAPES_FILE).exists()
-        if concluded or (alone and TRIAL in self._state["ended"]):
+        if self._concluded() or (alone and TRIAL in self._state["ended"]):
             self._summary_run(ended=True)
         self._save_state()
 
@@ -158,7 +157,19 @@ class Follower:
             if loaded["tracking_uri"] == self.uri:
                 self._state |= {key: loaded[key] for key in self._state if key in loaded}
         self._adopt_runs(client)
+        summary = self._state["runs"].get(SUMMARY)
+        if summary is not None and not self._concluded():  # it was, before it was extended
+            client.update_run(summary, "RUNNING")
+            client.set_tag(summary, "status", "running")
         self._client = client
+
+    def _concluded(self) -> bool:
+        """Returns whether the sweep's last word is written; an extended one has a new one to say."""
+        comparison = self.folder / COMPARISON_FILE
+        if not comparison.exists():
+            return (self.folder / SHAPES_FILE).exists()
+        trials = self._sweep["spec"]["num_trials"]
+        return bool(json.loads(comparison.read_text()).get("num_trials", trials) == trials)
 
     def _artifact_location(self, task: str) -> str | None:
         """Returns a folder beside a local store; a server chooses its own."""

@@ -16,7 +16,7 @@ from tests.tuners.small import CONFIG, SEGMENT, segment_row, small_spec, trial_r
 from tuners import tracking
 from tuners.layout import film_strip_path, video_path
 from tuners.results import OUTCOME_COLUMNS, ResultsWriter
-from tuners.spec import prepare
+from tuners.spec import load_spec, prepare
 from tuners.tracking import METRICS, SUMMARY, Follower, flat_config, run_link
 
 # MLflow's own models use a way of loading that SQLAlchemy will drop.
@@ -248,6 +248,25 @@ def test_a_sweep_that_has_not_finished_leaves_its_summary_running(sweep, store):
     assert runs[SUMMARY].info.status == "RUNNING"
 
 
+def test_a_sweep_that_is_extended_is_running_again(sweep, store):
+    spec = load_spec(sweep.folder)
+    entries = COMPARISON | {"num_trials": spec.num_trials}
+    (sweep.folder / "comparison.json").write_text(json.dumps(entries))
+    Follower(sweep.folder, store).finish()
+    _, runs = runs_of(sweep, store)
+    assert runs[SUMMARY].data.tags["status"] == "finished"
+    replace(spec, num_trials=spec.num_trials + 2, extensions=(2,)).save()
+    Follower(sweep.folder, store).sync()
+    _, runs = runs_of(sweep, store)
+    assert (runs[SUMMARY].info.status, runs[SUMMARY].data.tags["status"]) == ("RUNNING", "running")
+    entries["num_trials"] += 2
+    (sweep.folder / "comparison.json").write_text(json.dumps(entries))
+    Follower(sweep.folder, store).finish()
+    _, runs = runs_of(sweep, store)
+    assert runs[SUMMARY].info.status == "FINISHED"
+    assert runs[SUMMARY].data.tags["extended"] == "+2 trials"
+
+
 def test_a_run_of_one_trial_that_has_ended_has_a_summary_that_ended(tmp_path, store):
     """What sweeps/train.py leaves behind: no comparison, but nothing is running any more."""
     spec = small_spec(tmp_path, space={}, num_trials=1, scheduler="none")
@@ -390,6 +409,9 @@ class FakeClient:
     def set_terminated(self, run_id, status="FINISHED", end_time=None):
         ended = {"status": status}
         self.server.call("set_terminated", lambda: self.server.runs[run_id].update(ended))
+
+    def update_run(self, run_id, status):
+        self.server.call("update_run", lambda: self.server.runs[run_id].update(status=status))
 
     def _put(self, name, run_id, path):
         self.server.call(name, lambda: self.server.runs[run_id]["files"].add(path))
