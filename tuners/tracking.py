@@ -164,7 +164,7 @@ class Follower:
         self._client = client
 
     def _concluded(self) -> bool:
-        """Returns whether the sweep's last word is written; an extended one has a new one to say."""
+        """Returns whether the last word is written; an extended sweep has a new one to say."""
         comparison = self.folder / COMPARISON_FILE
         if not comparison.exists():
             return (self.folder / SHAPES_FILE).exists()
