@@ -1,6 +1,6 @@
 """What searches find on a fixed budget: searchers, early stopping, and what is searched.
 
-    python benchmarks/search_quality.py            # about 70 minutes on two cores; goes on if stopped
+    python benchmarks/search_quality.py    # about 70 minutes on two cores; goes on if stopped
 
 Each arm searches with the laptop preset's settings until BUDGET env_steps (all seeds counted) are
 spent, validates its finalists and the baseline, and tests the winner, on seeds of its own for each
