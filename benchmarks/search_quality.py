@@ -72,6 +72,7 @@ def search(arm: str, repeat: int) -> dict[str, Any]:
     """Returns what an arm found: the winner's test columns, and what it took."""
     from tuners.adapter import outcome_of
     from tuners.schedulers import SCHEDULERS
+    from tuners.stopping import replay
     from tuners.trial import Trial
 
     spec = spec_of(arm, repeat)
@@ -84,7 +85,7 @@ def search(arm: str, repeat: int) -> dict[str, Any]:
             row = trial.advance() | {"trial": job.name, "phase": job.phase}
             if job.phase == "search":
                 plan.spent += job.config.ppo.steps_per_segment * len(job.seeds)
-                stopped = not row["done"] and bool(getattr(scheduler, "replay", _no_one)([row]))
+                stopped = not row["done"] and bool(replay(scheduler, [row]))
         reason = "asha" if stopped else "diverged" if row["diverged"] else "budget"
         ended_at[job.name], rows[job.name] = plan.spent, row
         plan.end(job.name, outcome_of(row, reason))
@@ -98,10 +99,6 @@ def search(arm: str, repeat: int) -> dict[str, Any]:
         "found_at": ended_at["trial-000" if winner == BASELINE else winner],
         **{column: float(np.mean([row[column] for row in tested])) for column in columns},
     }
-
-
-def _no_one(rows: Any) -> set[str]:
-    return set()
 
 
 def spec_of(arm: str, repeat: int) -> SweepSpec:

@@ -4,7 +4,7 @@ Every objective is a column of the final table, so a search looks for what the t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -35,9 +35,8 @@ class Objective:
         However far apart its seeds are, it is no worse than to have learned nothing.
         """
         values = self._sign * measure(curves)[self._column]
-        nothing = replace(curves, scores=np.zeros_like(curves.scores[:1]))
-        worst = self._sign * measure(nothing)[self._column][0]
-        return float(max(np.mean(values) - self.spread_penalty * np.std(values), worst))
+        worst = self.floor(int(curves.env_steps[-1]), int(curves.env_steps[0]))
+        return max(float(np.mean(values) - self.spread_penalty * np.std(values)), worst)
 
     def floor(self, full_length: int, segment: int) -> float:
         """Returns the objective of a trial that failed: that of one that learned nothing.

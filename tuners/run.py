@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from tuners.results import OUTCOME_COLUMNS, ResultsWriter, read_segments, read_t
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import LEARNING
 from tuners.spec import SweepSpec
-from tuners.stopping import SearchPhaseASHA, SearchPhaseMedian
+from tuners.stopping import replay
 from tuners.trainable import SegmentTrainable
 from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, utilisation
 
@@ -265,8 +265,7 @@ def _restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any)
     """Brings plan and rungs to where the tables say; returns the checkpoints of unfinished jobs."""
     ended, unfinished, checkpoints = [], [], {}
     rows = read_segments(spec.folder)
-    stops = isinstance(scheduler, SearchPhaseASHA | SearchPhaseMedian)
-    cut = scheduler.replay(rows) if stops else set()
+    cut = replay(scheduler, rows)
     last = {row["trial"]: row for row in rows}
     for row in writer.trials.values():
         job = job_from_row(row, json.loads(row["config"]))
@@ -339,13 +338,7 @@ def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
         "num_trials": spec.num_trials,
         "winner": winner,
         "config": plan.config_of(winner).to_dict(),
-        "table": {
-            row: {name: asdict(cell) for name, cell in cells.items()}
-            for row, cells in comparison.estimates.items()
-        },
-        "improvement": comparison.improvement,
-        "over_tuning": comparison.over_tuning,
-        "validation": comparison.validated,
+        **comparison.to_dict(),
         "best_trial": best_validated_trial(spec, plan),
         "test_seeds": spec.test_seeds,
     }

@@ -53,11 +53,6 @@ def median(spec: RungSettings) -> "TrialScheduler":
     return SearchPhaseMedian(spec.judge.rung_column, spec.grace_period)
 
 
-def population(spec: RungSettings) -> "TrialScheduler":
-    """Returns a scheduler that stops nobody: ``tuners/population.py`` plans the generations."""
-    return no_stopping(spec)
-
-
 def no_stopping(spec: RungSettings) -> "TrialScheduler":
     """Returns a scheduler under which every trial runs to the end of its budget."""
     from ray.tune.schedulers import FIFOScheduler
@@ -69,5 +64,5 @@ SCHEDULERS: dict[str, Callable[[RungSettings], "TrialScheduler"]] = {
     "asha": asha,
     "median": median,
     "none": no_stopping,
-    "pbt": population,
+    "pbt": no_stopping,  # tuners/population.py plans the generations
 }

@@ -119,6 +119,15 @@ class SearchPhaseMedian(MedianStoppingRule):
         return {name: result[name] for name in self._columns}
 
 
+def replay(scheduler: Any, rows: Iterable[dict[str, Any]]) -> set[str]:
+    """Returns the jobs that ``rows`` of reports bid a scheduler stop; none if it stops nobody.
+
+    It remembers them from then on.
+    """
+    stops = isinstance(scheduler, SearchPhaseASHA | SearchPhaseMedian)
+    return scheduler.replay(rows) if stops else set()
+
+
 @dataclass(frozen=True)
 class _Named:
     """A trial as a scheduler's book-keeping sees it: known by its job's name."""

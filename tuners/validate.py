@@ -1,7 +1,7 @@
 """What the test says: curves by row, statistics with intervals, and a verdict in plain words."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -163,6 +163,31 @@ class Comparison:
         return [
             COLUMNS[name].title for name, value in self.improvement.items() if value >= CONFIDENCE
         ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values, as ``comparison.json`` has them."""
+        return {
+            "table": {
+                row: {name: asdict(cell) for name, cell in cells.items()}
+                for row, cells in self.estimates.items()
+            },
+            "improvement": self.improvement,
+            "over_tuning": self.over_tuning,
+            "validation": self.validated,
+        }
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> "Comparison":
+        """Returns what ``to_dict`` wrote.
+
+        Raises:
+            KeyError, TypeError, AttributeError: the entries are damaged.
+        """
+        estimates = {
+            row: {name: Estimate(**cell) for name, cell in cells.items()}
+            for row, cells in entries["table"].items()
+        }
+        return cls(estimates, entries["improvement"], entries["over_tuning"], entries["validation"])
 
 
 def compare(

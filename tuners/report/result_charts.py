@@ -1,6 +1,6 @@
 """Charts of how the sweep went: seeds of the test, curves of test and search, the Pareto front."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,22 +52,10 @@ def seeds_chart(record: SweepRecord) -> Chart | None:
         return None
     values = {row: measure(curves[row]) for row in rows}
     colors = row_colors(record, rows)
-    heights = {row: float(len(rows) - 1 - i) for i, row in enumerate(rows)}
-    panels: list[Panel] = []
-    for name, column in COLUMNS.items():
-        marks: list[Mark] = []
-        for row in rows:
-            marks += _seeds_of(values[row][name], heights[row], colors[row])
-        panels.append(
-            Panel(
-                marks,
-                x_title=f"{column.title}{' (M env_steps)' if column.unit else ''}",
-                y_range=(-0.6, len(rows) - 0.4),
-                y_ticks=tuple(
-                    (heights[r], record.row_label(r) if not panels else "") for r in rows
-                ),
-            )
-        )
+    panels = column_panels(
+        {row: record.row_label(row) for row in rows},
+        lambda row, name, height: _seeds_of(values[row][name], height, colors[row]),
+    )
     seeds = len(values[rows[0]]["area"])
     return Chart(
         "test_seeds",
@@ -78,6 +66,32 @@ def seeds_chart(record: SweepRecord) -> Chart | None:
         note="Dots of a row are moved apart up and down to be seen. A seed that never stays above"
         f" {THRESHOLD:.0f} counts as a segment more than it trained.",
     )
+
+
+def column_panels(
+    labels: Mapping[str, str], marks_of: Callable[[str, str, float], list[Mark]]
+) -> list[Panel]:
+    """Returns a panel for each column of the test, a line for each label, the first on top.
+
+    Args:
+        labels: what a person reads for each line; it stands beside the first panel alone.
+        marks_of: returns a line's marks from its key in ``labels``, the column, and its height.
+    """
+    heights = {key: float(len(labels) - 1 - i) for i, key in enumerate(labels)}
+    panels: list[Panel] = []
+    for name, column in COLUMNS.items():
+        marks = [mark for key in labels for mark in marks_of(key, name, heights[key])]
+        panels.append(
+            Panel(
+                marks,
+                x_title=f"{column.title}{' (M env_steps)' if column.unit else ''}",
+                y_range=(-0.6, len(labels) - 0.4),
+                y_ticks=tuple(
+                    (heights[key], "" if panels else label) for key, label in labels.items()
+                ),
+            )
+        )
+    return panels
 
 
 def _seeds_of(values: np.ndarray, height: float, color: str) -> list[Mark]:

@@ -9,7 +9,7 @@ from rlcore.files import replacing
 from tuners.phases import BASELINE
 from tuners.report.charts import GREY, ROW_COLORS, Chart, Dots, Interval, Line, Mark, Panel
 from tuners.report.page import Cell, figure_or, page, paragraph, section, table
-from tuners.report.result_charts import objective_title
+from tuners.report.result_charts import column_panels, objective_title
 from tuners.report.results_table import shown
 from tuners.report.sweep_record import SweepRecord, load_record
 from tuners.space import BadInput
@@ -124,25 +124,13 @@ def _column(record: SweepRecord) -> list[Cell]:
 
 def columns_chart(records: Sequence[SweepRecord]) -> Chart | None:
     """Returns winner and baseline of each finished sweep in the columns of the test."""
-    done = [record for record in records if record.comparison is not None]
+    done = {record.spec.name: record for record in records if record.comparison is not None}
     if not done:
         return None
-    heights = {record.spec.name: float(len(done) - 1 - i) for i, record in enumerate(done)}
-    panels: list[Panel] = []
-    for name, column in COLUMNS.items():
-        marks: list[Mark] = []
-        for record in done:
-            marks += _estimates_of(record, name, heights[record.spec.name])
-        panels.append(
-            Panel(
-                marks,
-                x_title=f"{column.title}{' (M env_steps)' if column.unit else ''}",
-                y_range=(-0.6, len(done) - 0.4),
-                y_ticks=tuple(
-                    (height, "" if panels else sweep) for sweep, height in heights.items()
-                ),
-            )
-        )
+    panels = column_panels(
+        {sweep: sweep for sweep in done},
+        lambda sweep, name, height: _estimates_of(done[sweep], name, height),
+    )
     return Chart(
         "compared_test",
         "The test of each sweep: interquartile mean and 95 % interval of winner and baseline",

@@ -16,7 +16,7 @@ from tuners.population import split_name
 from tuners.results import OUTCOME_COLUMNS, read_segments, read_trials
 from tuners.space import BadInput
 from tuners.spec import SweepSpec, load_spec
-from tuners.validate import THRESHOLD, Comparison, Curves, Estimate, gather_curves
+from tuners.validate import THRESHOLD, Comparison, Curves, gather_curves
 
 Rows = Sequence[Mapping[str, Any]]
 FAILED = ("diverged", "error")
@@ -243,14 +243,7 @@ def _read_comparison(folder: Path, num_trials: int) -> tuple[Comparison | None, 
         entries = json.loads(path.read_text())
         if entries["num_trials"] != num_trials:
             return None, None
-        estimates = {
-            row: {name: Estimate(**cell) for name, cell in cells.items()}
-            for row, cells in entries["table"].items()
-        }
-        comparison = Comparison(
-            estimates, entries["improvement"], entries["over_tuning"], entries["validation"]
-        )
-        return comparison, entries["winner"]
+        return Comparison.from_dict(entries), entries["winner"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path} is damaged; restore it from a copy") from error
 

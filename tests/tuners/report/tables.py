@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from PIL import Image
 
 from rlcore.rewards import TERMS
 from tests.tuners.small import SEGMENT, segment_row, small_spec, trial_row
-from tuners.results import ResultsWriter, config_json
+from tuners.results import ResultsWriter, config_json, read_segments
 from tuners.space import Choice, LogUniform, Uniform
 from tuners.spec import SweepSpec
 from tuners.validate import compare, gather_curves
@@ -91,7 +90,7 @@ class Tables:
         """Writes tables and comparison as a sweep does at its end; returns its folder."""
         folder = self.write()
         trials = list(self.writer.trials.values())
-        segments = _segments(folder)
+        segments = read_segments(folder)
         comparison = compare(
             gather_curves(trials, segments, "test"),
             winner=winner,
@@ -103,22 +102,10 @@ class Tables:
             "sweep": self.spec.name,
             "num_trials": self.spec.num_trials,
             "winner": winner,
-            "table": {
-                row: {name: asdict(cell) for name, cell in cells.items()}
-                for row, cells in comparison.estimates.items()
-            },
-            "improvement": comparison.improvement,
-            "over_tuning": comparison.over_tuning,
-            "validation": comparison.validated,
+            **comparison.to_dict(),
         }
         (folder / "comparison.json").write_text(json.dumps(entries))
         return folder
-
-
-def _segments(folder: Path) -> list[dict[str, Any]]:
-    from tuners.results import read_segments
-
-    return read_segments(folder)
 
 
 def search_values(number: int) -> dict[str, Any]:
