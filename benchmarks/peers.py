@@ -152,7 +152,7 @@ def operations(shape: dict[str, Any]) -> int:
 
 def peer_python() -> Path:
     """Returns the Python of Rejax's own environment, made if it is not there."""
-    from tuners.trial import use_compilation_cache
+    from tuners.programs import use_compilation_cache
 
     folder = use_compilation_cache() / "peers" / "-".join(REJAX).replace("==", "-")
     python = folder / "bin" / "python"

@@ -41,6 +41,8 @@ _OVERRIDES = (
     "objective",
     "spread_penalty",
     "grace_period",
+    "slots",
+    "precision",
     "num_finalists",
     "validation_seeds",
     "test_seeds",
@@ -69,7 +71,7 @@ def run_search(
     spec = _make_spec(flags, default_space)
     _print_plan(console, spec)
     begun = time.monotonic()
-    if spec.gpus_per_trial == 0:
+    if spec.slots == 1 and not spec.uses_gpu:
         start_compiling(static_configs(spec.base, spec.space))
     apply_ray_settings(flags.address)
     from tuners.run import Interrupted, run_sweep  # Ray takes seconds to import
@@ -167,12 +169,18 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
             console.print(f"  - {likeness}", highlight=False)
     for failure in result.failures:
         console.print(f"[yellow]{escape(failure)}[/yellow]", highlight=False)
-    console.print(
-        f"\n{seconds:.0f} s in all; the cores spent {result.utilisation:.0%} of the time between"
-        " first and last training step inside segments.",
-        highlight=False,
-    )
+    console.print(f"\n{seconds:.0f} s in all; {_use(result)}.", highlight=False)
     _print_next(console, spec, result.tracked)
+
+
+def _use(result: "SweepResult") -> str:
+    """Returns in words how much of the machine's time was training."""
+    if result.slot_use is not None:
+        return f"while packs trained, {result.slot_use:.0%} of their slots held a trial"
+    return (
+        f"the cores spent {result.utilisation:.0%} of the time between first and last training"
+        " step inside segments"
+    )
 
 
 def _final_table(result: "SweepResult") -> Table:

@@ -40,6 +40,10 @@ class Flags:
     """Standard deviations over seeds that the objective takes off their mean."""
     grace_period: int | None = None
     """Environment steps before a trial may be stopped."""
+    slots: int | None = None
+    """Trials in one program on each GPU; 1 gives each a process of its own, 0 as many as pay."""
+    precision: str | None = None
+    """Of products on a GPU: float32, or tensorfloat32, which is faster and rounds to ten bits."""
     num_finalists: int | None = None
     """Configurations trained again in validation, beside the baseline."""
     validation_seeds: int | None = None

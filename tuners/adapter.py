@@ -1,7 +1,9 @@
 """What Ray Tune calls while a sweep runs: the next job, each report, the stop signal."""
 
+import contextlib
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +15,8 @@ from ray.tune.search import Searcher
 from tuners.objectives import Outcome
 from tuners.phases import Job, Plan
 from tuners.results import OUTCOME_COLUMNS, ResultsWriter, config_json, now
+
+CHECKPOINTS_KEPT = 2  # the one before serves where the last is damaged
 
 Listener = Callable[[str, dict[str, Any]], None]
 
@@ -108,6 +112,7 @@ class SweepCallback(_NotSaved, Callback):
         self._running = running
         self._listeners = listeners
         self._flushed = 0.0
+        self._checkpoints: dict[str, deque[Any]] = {}
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -155,6 +160,7 @@ class SweepCallback(_NotSaved, Callback):
         """Notes how a job ended; one that was interrupted stays unfinished."""
         job = self._job(trial)
         self._running.discard(job.name)
+        self._checkpoints.pop(job.name, None)
         last = trial.last_result or {}
         reason = self._stop_reason(job, last) if "env_steps" in last else "interrupted"
         if reason is None or reason == "interrupted":
@@ -171,6 +177,20 @@ class SweepCallback(_NotSaved, Callback):
         floor = spec.judge.floor(config.full_length, config.ppo.steps_per_segment)
         last = {**(trial.last_result or {}), "objective": floor}
         self._end(trial, job, outcome_of(last, "error"), last)
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
+    ) -> None:
+        """Deletes all but the last two checkpoints of a trial.
+
+        Tune's own way to do so (``num_to_keep``) writes the state of all trials each time.
+        """
+        kept = self._checkpoints.setdefault(trial.config["job"], deque())
+        kept.append(checkpoint)
+        if len(kept) > CHECKPOINTS_KEPT:
+            oldest = kept.popleft()
+            with contextlib.suppress(OSError):
+                oldest.filesystem.delete_dir(oldest.path)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Makes what came in durable, about once a second."""

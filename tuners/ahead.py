@@ -38,7 +38,7 @@ def start_compiling(configs: Iterable[TrialConfig]) -> "subprocess.Popen[bytes]"
 def _compile(configs: Iterable[TrialConfig]) -> None:
     # On one core, as a worker: what XLA makes depends on the number of cores it sees.
     pin_to_last_core()
-    from tuners.trial import segment_program
+    from tuners.programs import segment_program
 
     for config in configs:
         segment_program(config)

@@ -77,6 +77,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "grace_period": 6 * 131_072,
         "num_trials": 64,
         "gpus_per_trial": 0.25,
+        "slots": 0,
     },
     # Many cores or GPUs on several machines.
     "cluster": {

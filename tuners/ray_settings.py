@@ -5,15 +5,31 @@ import os
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own tables say it all
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # our own lets running segments end
-    "TUNE_GLOBAL_CHECKPOINT_S": "60",  # a sweep resumes from its own tables
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # a sweep resumes from its own tables
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Of trials.  Ray's 15 is so low that what uses idle time only would still take a tenth.
     "RAY_worker_niceness": "5",
+    # Processes that start at once.  Trials in packs need hardly any of a core, but start by the
+    # dozen; Ray would let as many start as there are cores, and warn of each one more.
+    "RAY_worker_maximum_startup_concurrency": "64",
 }
 # Ray on one machine, as on Windows and macOS: it listens on the loopback interface alone.
 ONE_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+def gpu_environment(precision: str) -> dict[str, str]:
+    """Returns what a process that trains on a GPU needs in its environment before it imports JAX.
+
+    Args:
+        precision: of matrix products, as JAX calls it.  JAX's own default on NVIDIA's GPUs is
+            tensorfloat32, whose factors have ten bits.
+    """
+    return {
+        "JAX_DEFAULT_MATMUL_PRECISION": precision,
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # other processes train on the same GPU
+    }
 
 
 def joins_cluster(address: str | None) -> bool:

@@ -19,7 +19,7 @@ from rlcore.files import replacing
 from tuners.layout import SEGMENTS_FOLDER, TRIALS_FILE
 from tuners.space import BadInput
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MERGE_ABOVE = 64
 
 # How a trial stands at a segment: columns of both tables.
@@ -55,6 +55,8 @@ _SEGMENT_NUMBERS = {
     "segment": "counted from 1",
     "env_steps": "environment steps trained, per seed",
     "simulation_steps": "the same in simulation steps",
+    "slots": "of the pack, 1 without one",
+    "live_slots": "trials that the same run of the program trained",
 }
 _SEGMENT_FLOATS = {
     "time": "Unix time of the report, s",

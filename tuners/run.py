@@ -32,8 +32,8 @@ from tuners.schedulers import SCHEDULERS
 from tuners.searchers import LEARNING
 from tuners.spec import SweepSpec
 from tuners.stopping import replay
-from tuners.trainable import SegmentTrainable
-from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, utilisation
+from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, slot_use, utilisation
+from tuners.workers import Workers, workers_of
 
 CHECKPOINT_EVERY = 4
 RETRIES = 3
@@ -52,6 +52,8 @@ class SweepResult:
         plan: every job and how it ended.
         comparison: the final table.
         utilisation: CPU time inside segments, as a share of cores x wall time.
+        slot_use: share of packs' slots, over their training time, that trained a trial; None
+            without packs.
         tracked: whether MLflow holds everything.
         failures: one line for each thing that went wrong without ending the sweep.
     """
@@ -59,6 +61,7 @@ class SweepResult:
     plan: Plan
     comparison: Comparison
     utilisation: float
+    slot_use: float | None
     tracked: bool
     failures: list[str]
 
@@ -88,7 +91,12 @@ def run_sweep(spec: SweepSpec, *, console: Console, address: str | None = None) 
 
     ran = run_jobs(spec, plan, SweepConsole(plan, console), address, _filmed_first, conclude)
     return SweepResult(
-        plan, comparisons[0], utilisation(ran.segments, ran.cores), ran.tracked, ran.failures
+        plan,
+        comparisons[0],
+        utilisation(ran.segments, ran.cores),
+        slot_use(ran.segments),
+        ran.tracked,
+        ran.failures,
     )
 
 
@@ -178,27 +186,24 @@ def _train(
             "config": job.config.to_dict(),
             "resume_from": checkpoints.get(job.name) or _inherited(spec, writer, job),
             "until": job.until,
-            "uses_gpu": spec.gpus_per_trial > 0,
+            "uses_gpu": spec.uses_gpu,
+            "precision": spec.precision,
             "objective": (spec.objective, spec.spread_penalty),
         }
 
     callback = SweepCallback(plan, writer, interrupted, running, [collect, screen.listen])
     screen.note("starting workers")
     if not plan.finished:
-        tuner = _make_tuner(
-            spec,
-            scheduler,
-            PlanSearcher(
-                plan,
-                to_tune,
-                interrupted,
-                _slots(spec) if spec.searcher in LEARNING else math.inf,
-            ),
-            InterruptStopper(interrupted, running),
-            callback,
-        )
-        with _on_sigint(interrupted):
-            tuner.fit()
+        with workers_of(spec) as workers, _on_sigint(interrupted):
+            most = workers.at_once if spec.searcher in LEARNING else math.inf
+            _make_tuner(
+                spec,
+                workers,
+                scheduler,
+                PlanSearcher(plan, lambda job: to_tune(job) | workers.config, interrupted, most),
+                InterruptStopper(interrupted, running),
+                callback,
+            ).fit()
         writer.flush()
     if interrupted.is_set():
         raise Interrupted
@@ -214,18 +219,18 @@ def _inherited(spec: SweepSpec, writer: ResultsWriter, job: Job) -> str | None:
 
 def _make_tuner(
     spec: SweepSpec,
+    workers: Workers,
     scheduler: Any,
     searcher: PlanSearcher,
     stopper: InterruptStopper,
     callback: SweepCallback,
 ) -> tune.Tuner:
-    resources = {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}
     # As many trials wait as run.  With fewer, Tune starts the workers one after the other, and
     # gives up each that is still starting when a trial ends elsewhere.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots(spec))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers.at_once)
     session = len(list((spec.folder / TUNE_FOLDER).glob("session-*"))) + 1
     return tune.Tuner(
-        tune.with_resources(SegmentTrainable, resources),
+        tune.with_resources(workers.trainable, workers.resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
@@ -242,19 +247,10 @@ def _make_tuner(
             callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=2, checkpoint_frequency=CHECKPOINT_EVERY, checkpoint_at_end=True
+                checkpoint_frequency=CHECKPOINT_EVERY, checkpoint_at_end=True
             ),
         ),
     )
-
-
-def _slots(spec: SweepSpec) -> int:
-    """Returns how many trials the cluster holds at once."""
-    there = ray.cluster_resources()
-    slots = there.get("CPU", 1.0) / spec.cpus_per_trial
-    if spec.gpus_per_trial:
-        slots = min(slots, there.get("GPU", 0.0) / spec.gpus_per_trial)
-    return max(1, int(slots))
 
 
 def _job_name(trial: Any) -> str:

@@ -30,6 +30,8 @@ TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 MAX_SEED = 100_000
 MAX_PENALTY = 10
+MAX_SLOTS = 1000
+PRECISIONS = ("float32", "tensorfloat32")  # as JAX calls them
 _SQLITE = b"SQLite format 3\0"
 MAX_SEEDS = 10_000  # in a phase: those of different phases never meet
 _VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
@@ -57,7 +59,10 @@ class SweepSpec:
         validation_seeds: seeds of each of them.
         test_seeds: seeds of winner, baseline and "the score as reward" in the test.
         cpus_per_trial: cores a trial occupies.
-        gpus_per_trial: GPUs a trial occupies; 0 trains on the CPU.
+        gpus_per_trial: GPUs a trial occupies that has a process of its own; 0 trains on the CPU.
+        slots: trials in one program on each GPU; 1 gives each trial a process of its own, 0 takes
+            as many as pay.
+        precision: of products on a GPU; name in ``PRECISIONS``.
         tracking_uri: MLflow's store or server.
         runs_dir: folder that holds one folder a sweep.
         warm_start: the sweep whose best configurations the first trials have; for information.
@@ -82,6 +87,8 @@ class SweepSpec:
     test_seeds: int = 8
     cpus_per_trial: float = 1.0
     gpus_per_trial: float = 0.0
+    slots: int = 1
+    precision: str = "float32"
     tracking_uri: str = DEFAULT_TRACKING_URI
     runs_dir: Path = field(default_factory=lambda: Path("runs"))
     warm_start: str | None = None
@@ -115,6 +122,10 @@ class SweepSpec:
         self._check_objective()
         if self.scheduler not in SCHEDULERS:
             raise BadInput(f"scheduler is '{self.scheduler}'; allowed: {', '.join(SCHEDULERS)}")
+        if not 0 <= self.slots <= MAX_SLOTS:
+            raise BadInput(f"slots is {self.slots}, but must be between 0 and {MAX_SLOTS}")
+        if self.precision not in PRECISIONS:
+            raise BadInput(f"precision is '{self.precision}'; allowed: {', '.join(PRECISIONS)}")
         if self.reduction_factor < 2:
             raise BadInput(f"reduction_factor is {self.reduction_factor}, but must be at least 2")
         check_space(self.base, self.space)
@@ -162,6 +173,11 @@ class SweepSpec:
                     f"grace_period is {self.grace_period}, but must be whole segments of {segment}"
                     f" env_steps; the nearest are {below} and {below + segment}"
                 )
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether trials are trained on GPUs."""
+        return self.gpus_per_trial > 0
 
     @property
     def judge(self) -> Objective:

@@ -207,10 +207,11 @@ class Follower:
             tags["origin"] = (
                 origin(self._sweep["spec"], trial["trial"]) if parent is None else f"from {parent}"
             )
+        precision = self._sweep["spec"].get("precision", "float32")
         run = self._client.create_run(
             self._experiment,
             start_time=int(trial["started"] * 1000),
-            tags=tags | {"status": "running", "precision": "float32"},
+            tags=tags | {"status": "running", "precision": precision},
             run_name=_run_name(trial),
         )
         self._state["runs"][trial["trial"]] = run.info.run_id

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from tuners.pinning import pin_to_free_core
+from tuners.ray_settings import gpu_environment
 
 if TYPE_CHECKING:
     from tuners.trial import Trial
@@ -29,7 +30,7 @@ class SegmentTrainable(tune.Trainable):
             pin_to_free_core()
             os.environ["JAX_PLATFORMS"] = "cpu"
         else:
-            os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+            os.environ.update(gpu_environment(config["precision"]))
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

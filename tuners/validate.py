@@ -239,6 +239,14 @@ def verdict(comparison: Comparison, *, winner: str, baseline: str) -> str:
     )
 
 
+def slot_use(segments: Sequence[dict[str, Any]]) -> float | None:
+    """Returns in which share of their training time packs' slots trained a trial; None without."""
+    packed = [row for row in segments if row["slots"] > 1]
+    held = sum(row["wall_seconds"] for row in packed)
+    there = sum(row["wall_seconds"] * row["slots"] / row["live_slots"] for row in packed)
+    return float(held / there) if packed else None
+
+
 def utilisation(segments: Sequence[dict[str, Any]], cores: float) -> float:
     """Returns CPU time inside segments as a share of cores x wall time, first to last segment."""
     if not segments:

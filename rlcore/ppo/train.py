@@ -132,17 +132,18 @@ def train_segment(
     constants are traced.  ``state`` is donated.
     """
     return jax.vmap(
-        lambda one: _train_one(config, task, one, hyperparameters, reward_params),
+        lambda one: train_one_segment(config, task, one, hyperparameters, reward_params),
     )(state)
 
 
-def _train_one(
+def train_one_segment(
     config: PPOConfig,
     task: Any,
     state: TrainState,
     hyperparameters: Hyperparameters,
     reward_params: RewardParams,
 ) -> tuple[TrainState, SegmentMetrics, Episodes]:
+    """Returns one seed's state a segment later, its metrics, and its evaluation episodes."""
     state, history = run_updates(config, task, state, hyperparameters, reward_params)
     score, episodes = evaluate(
         task,

@@ -17,6 +17,7 @@ from tests.e2e.processes import (
     listening_beyond_loopback,
     wait_until,
 )
+from tuners.ray_settings import SETTINGS
 
 # Trials long enough to be caught in the middle: 64 segments of about 10 ms.
 LONG = ("--preset", "smoke", "--budget", "65536")
@@ -55,6 +56,24 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
     shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a local Ray cluster with two cores and a GPU that is only pretended."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHAPESWEEP_CACHE", str(tmp_path_factory.mktemp("programs")))
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as in tests/conftest.py
+        for name, value in SETTINGS.items():
+            patch.setenv(name, value)
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 2, "num_gpus": 1, "include_dashboard": False},
+        )
+        yield cluster.address
+        cluster.shutdown()
 
 
 @pytest.fixture(scope="session")

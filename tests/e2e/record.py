@@ -12,7 +12,7 @@ from tuners.results import read_segments, read_trials
 # How long things took, and where they ran.
 _NOT_OF_THE_CURVE = (
     *("time", "wall_seconds", "cpu_seconds", "compile_seconds", "steps_per_second"),
-    *("worker", "programs"),
+    *("worker", "programs", "live_slots"),
 )
 # Whether ASHA let it go on depends on who came first.
 _DECIDED = ("done", "stop_reason")

@@ -1,70 +1,21 @@
 """``run_sweep`` on the Ray cluster that the session shares: its phases, and a trial that fails."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from tests.e2e.on_ray import ON_RAY, Ran, run_quietly
 from tests.e2e.record import assert_whole, segments_once, trials_once
 from tests.tuners.small import SEGMENT, small_spec
-from tuners import run, tracking
-from tuners.ray_settings import SETTINGS
-from tuners.run import SweepResult, run_sweep
+from tuners import run, workers
 from tuners.space import Choice, Uniform
-from tuners.spec import SweepSpec, prepare
+from tuners.trainable import SegmentTrainable
 
-pytestmark = [
-    pytest.mark.ray,
-    # Of Ray, which shares sockets and subprocesses with what it starts.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = ON_RAY
 
 # One traced and one static parameter.
 SPACE = {"learning_rate": Uniform(1e-4, 1e-2), "num_minibatches": Choice((2, 4))}
 SMALL = {"num_trials": 3, "budget": 4 * SEGMENT, "grace_period": SEGMENT, "space": SPACE}
-
-
-@pytest.fixture(scope="session")
-def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a local Ray cluster with two cores."""
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHAPESWEEP_CACHE", str(tmp_path_factory.mktemp("programs")))
-        for name, value in SETTINGS.items():
-            patch.setenv(name, value)
-        cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
-        )
-        yield cluster.address
-        cluster.shutdown()
-
-
-@dataclass(frozen=True)
-class Ran:
-    spec: SweepSpec
-    result: SweepResult
-
-
-def without_mlflow(folder: Path, tracking_uri: str) -> "subprocess.Popen[bytes]":
-    """A follower that writes nothing."""
-    program = "import sys; sys.stdin.read()"
-    return subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE)
-
-
-def run_quietly(spec: SweepSpec, address: str, *, resume: bool = False) -> Ran:
-    prepare(spec, resume=resume)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracking, "start_following", without_mlflow)
-        return Ran(spec, run_sweep(spec, console=Console(quiet=True), address=address))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +57,7 @@ def test_a_trial_that_fails_each_time_does_not_end_the_sweep(ray_address, tmp_pa
     attempts = tmp_path / "attempts"
     attempts.mkdir()
 
-    class Failing(run.SegmentTrainable):
+    class Failing(SegmentTrainable):
         def setup(self, config: dict[str, Any]) -> None:
             self.job = config["job"]
             super().setup(config)
@@ -123,7 +74,7 @@ def test_a_trial_that_fails_each_time_does_not_end_the_sweep(ray_address, tmp_pa
                 raise RuntimeError("out of luck")
             return row
 
-    monkeypatch.setattr(run, "SegmentTrainable", Failing)
+    monkeypatch.setattr(workers, "SegmentTrainable", Failing)
     monkeypatch.setattr(run, "RETRIES", 1)
     failed = run_quietly(small_spec(tmp_path, scheduler="none", **SMALL), ray_address)
     trials = trials_once(failed.spec.folder)

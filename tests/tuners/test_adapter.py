@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from ray import cloudpickle
+from ray.tune import Checkpoint
 from ray.tune.search import Searcher
 
 from tests.tuners.small import SEGMENT, budget, small_spec
@@ -196,6 +197,21 @@ def test_a_checkpoint_is_named_within_the_sweeps_folder(sweep):
     sweep.complete(trial)
     checkpoint = sweep.tables()[0]["trial-000"]["checkpoint"]
     assert checkpoint == "tune/session-001/trial-000/checkpoint_000000"
+
+
+def test_the_last_two_checkpoints_of_each_trial_are_kept(sweep, tmp_path):
+    trials = [sweep.start(), sweep.start()]
+    for number in range(4):
+        for trial in trials[: 1 + (number < 2)]:
+            path = tmp_path / "kept" / trial.config["job"] / f"checkpoint_{number:06d}"
+            path.mkdir(parents=True)
+            (path / "state.safetensors").touch()
+            sweep.callback.on_checkpoint(0, [], trial, Checkpoint(str(path)))
+    kept = sorted(path.parent.name + path.name for path in (tmp_path / "kept").glob("*/*"))
+    assert kept == [
+        *("trial-000checkpoint_000002", "trial-000checkpoint_000003"),
+        *("trial-001checkpoint_000000", "trial-001checkpoint_000001"),
+    ]
 
 
 def test_what_came_in_is_written_about_once_a_second(sweep, monkeypatch):

@@ -85,7 +85,7 @@ def changed(sweep):
 def actions_of(sweep, seed_index):
     """What the trainer's own network does."""
     params = jax.tree.map(lambda leaf: leaf[seed_index], sweep.trial.state.params)
-    policy = policy_of(sweep.config.ppo, sweep.trial.task, params)
+    policy = policy_of(sweep.config.ppo, sweep.trial.parameters.task, params)
     return np.clip(policy(jnp.asarray(OBSERVATIONS)), -1.0, 1.0)
 
 

@@ -290,7 +290,7 @@ def test_a_trial_follows_its_schedule_with_one_program(tmp_path):
             trial.save(tmp_path)
     np.testing.assert_allclose(rates, [0.002, 0.002, *[0.005] * 4], rtol=1e-5)
     assert len(programs) == 1, "nothing was compiled anew"
-    assert float(trial.reward_params.weights["peak"][()]) == pytest.approx(0.1)
+    assert float(trial.parameters.reward.weights["peak"][()]) == pytest.approx(0.1)
     resumed = Trial(with_schedule(SCHEDULE), [0, 1])
     resumed.load(tmp_path)
     for _ in range(3):

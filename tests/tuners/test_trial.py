@@ -16,8 +16,9 @@ from tests.rlcore.small import assert_same_bits
 from tests.tuners.small import CONFIG, SEGMENT, without
 from tuners import trial as module
 from tuners.layout import RECORDING_FILE, STATE_FILE, newest_checkpoint
+from tuners.programs import make_task, num_programs
 from tuners.results import ResultsWriter, read_segments, segments_schema
-from tuners.trial import Trial, make_task
+from tuners.trial import Trial
 
 SEEDS = [3, 7]
 ADDED_BY_THE_SWEEP = {"trial", "phase", "segment", "stop_reason"}
@@ -149,19 +150,19 @@ def test_a_checkpoint_of_another_config_is_refused(trained, tmp_path, monkeypatc
 
 
 def test_trials_of_one_static_config_share_one_program(trained):
-    programs = len(module._programs)
+    programs = num_programs()
     others = {"learning_rate": 0.01, "reward.combine": "product", "task.gravity": 5.0}
     changed = new_trial(1, CONFIG.with_values(others), seeds=[100, 101])
-    assert len(module._programs) == programs
+    assert num_programs() == programs
     assert changed.last_row["compile_seconds"] == 0.0
     assert changed.last_row["programs"] == programs
     assert changed.last_row["seed_scores"] != trained.rows[0]["seed_scores"]
 
 
 def test_a_budget_of_its_own_needs_no_program_of_its_own(trained):
-    programs = len(module._programs)
+    programs = num_programs()
     longer = new_trial(1, replace(CONFIG, budget=99_999))
-    assert len(module._programs) == programs
+    assert num_programs() == programs
     assert longer.last_row["learning_rate"] > trained.rows[0]["learning_rate"]
 
 

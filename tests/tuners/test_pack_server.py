@@ -1,0 +1,222 @@
+"""When a pack trains, and for whom: the server without Ray, around a pack that a test scripts."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuners.pack_server import PackServer
+
+
+class ScriptedPack:
+    """Notes what it is asked; a segment takes as long as the test holds it."""
+
+    def __init__(self, slots: int) -> None:
+        self.segments: list[list[str]] = []
+        self.left: list[str] = []
+        self.saved: list[Path] = []
+        self.seconds = 0.0  # that it says a segment took
+        self.ends: set[str] = set()
+        self.may_train = threading.Event()
+        self.may_train.set()
+        self.failure: Exception | None = None
+
+    def enter(self, job: str, entry: Any) -> None:
+        if entry == "damaged":
+            raise ValueError("damaged")
+
+    def leave(self, job: str) -> None:
+        self.left.append(job)
+
+    def advance(self, jobs: list[str]) -> dict[str, dict[str, Any]]:
+        self.segments.append(sorted(jobs))
+        self.may_train.wait(10.0)
+        if self.failure is not None:
+            raise self.failure
+        return {
+            job: {"job": job, "done": job in self.ends, "wall_seconds": self.seconds}
+            for job in jobs
+        }
+
+    def snapshot(self, job: str) -> Any:
+        return self
+
+    def write(self, folder: Path) -> None:
+        self.saved.append(folder)
+
+
+class Scene:
+    """A server and its pack, with trials a, b, c, ... in it."""
+
+    def __init__(self, slots: int = 4) -> None:
+        self.server = PackServer(ScriptedPack, slots)
+        self.pack: ScriptedPack = self.server._pack
+
+    async def enter(self, *jobs: str) -> None:
+        for job in jobs:
+            assert await self.server.enter(job, None)
+
+    async def ask(self, *jobs: str) -> list[dict[str, Any]]:
+        return list(await asyncio.gather(*(self.server.advance(job) for job in jobs)))
+
+
+def play(scene: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(scene, 20.0))
+
+
+def test_one_segment_trains_all_who_asked():
+    async def scene() -> None:
+        s = Scene()
+        await s.enter("a", "b", "c")
+        rows = await s.ask("a", "b", "c")
+        assert [row["job"] for row in rows] == ["a", "b", "c"]
+        assert s.pack.segments == [["a", "b", "c"]]
+
+    play(scene())
+
+
+def test_it_waits_for_who_may_yet_ask():
+    async def scene() -> None:
+        s = Scene()
+        await s.enter("a", "b")
+        s.pack.seconds = 10.0
+        await s.ask("a", "b")
+        first = asyncio.create_task(s.server.advance("a"))
+        await asyncio.sleep(0.05)
+        assert len(s.pack.segments) == 1, "b is still expected"
+        await asyncio.gather(first, s.server.advance("b"))
+        assert s.pack.segments[1:] == [["a", "b"]]
+
+    play(scene())
+
+
+def test_it_does_not_wait_longer_than_that_is_worth():
+    async def scene() -> None:
+        s = Scene()
+        await s.enter("a", "b", "c")
+        s.pack.seconds = 0.2
+        await s.ask("a", "b", "c")
+        begun = asyncio.get_running_loop().time()
+        await s.ask("a", "b")  # c does not ask: half of a segment is what it would lose
+        waited = asyncio.get_running_loop().time() - begun
+        assert s.pack.segments[1:] == [["a", "b"]]
+        assert waited >= 0.09
+        begun = asyncio.get_running_loop().time()
+        await s.ask("a", "b")
+        assert s.pack.segments[2:] == [["a", "b"]]
+        assert asyncio.get_running_loop().time() - begun < waited, "c is not waited for again"
+        await s.ask("a", "b", "c")
+        assert s.pack.segments[3:] == [["a", "b", "c"]], "until it asks"
+
+    play(scene())
+
+
+@pytest.mark.parametrize("how", ["ends", "leaves"])
+def test_who_has_ended_is_not_waited_for(how):
+    async def scene() -> None:
+        s = Scene()
+        await s.enter("a", "b")
+        s.pack.seconds = 1000.0
+        s.pack.ends = {"b"} if how == "ends" else set()
+        await s.ask("a", "b")
+        asked = asyncio.create_task(s.server.advance("a"))
+        if how == "leaves":
+            await asyncio.sleep(0.01)
+            await s.server.leave("b")
+            assert s.pack.left == ["b"]
+        await asked
+        assert s.pack.segments[1:] == [["a"]]
+
+    play(scene())
+
+
+def test_who_asks_while_others_train_is_in_the_next_segment():
+    async def scene() -> None:
+        s = Scene()
+        await s.enter("a", "b")
+        s.pack.may_train.clear()
+        first = asyncio.create_task(s.server.advance("a"))
+        while not s.pack.segments:
+            await asyncio.sleep(0.01)
+        second = asyncio.create_task(s.server.advance("b"))
+        await asyncio.sleep(0.01)
+        s.pack.may_train.set()
+        await asyncio.gather(first, second)
+        assert s.pack.segments == [["a"], ["b"]]
+
+    play(scene())
+
+
+def test_a_full_pack_lets_nobody_in_unless_somebody_must_have_died():
+    async def scene() -> None:
+        s = Scene(slots=2)
+        await s.enter("a", "b")
+        assert not await s.server.enter("c", None)
+        await s.ask("a")
+        assert await s.server.enter("c", None, evict=True)
+        assert s.pack.left == ["b"], "nobody has heard from it for longest"
+        with pytest.raises(RuntimeError, match="b has no slot in this pack"):
+            await s.server.advance("b")
+        assert await s.server.enter("a", None), "it begins anew in its own slot"
+
+    play(scene())
+
+
+def test_who_waits_for_a_segment_is_alive():
+    async def scene() -> None:
+        s = Scene(slots=2)
+        await s.enter("a", "b")
+        s.pack.may_train.clear()
+        asked = asyncio.create_task(s.server.advance("a"))
+        await asyncio.sleep(0.01)
+        entering = asyncio.create_task(s.server.enter("c", None, evict=True))
+        await asyncio.sleep(0.01)
+        s.pack.may_train.set()
+        assert await entering
+        await asked
+        assert s.pack.left == ["b"]
+
+    play(scene())
+
+
+def test_a_damaged_checkpoint_leaves_the_slot_free():
+    async def scene() -> None:
+        s = Scene(slots=1)
+        with pytest.raises(ValueError, match="damaged"):
+            await s.server.enter("a", "damaged")
+        await s.enter("b")
+
+    play(scene())
+
+
+def test_a_checkpoint_is_written_beside_training():
+    async def scene() -> None:
+        s = Scene()
+        await s.enter("a")
+        await s.ask("a")
+        await s.server.save("a", "folder")
+        assert s.pack.saved == [Path("folder")]
+        with pytest.raises(RuntimeError, match="z has no slot"):
+            await s.server.save("z", "folder")
+
+    play(scene())
+
+
+def test_a_failure_in_training_fails_its_trials_and_ends_the_pack(monkeypatch, capsys):
+    async def scene() -> None:
+        s = Scene()
+        ended = asyncio.Event()
+        monkeypatch.setattr(s.server, "_give_up", ended.set)
+        await s.enter("a", "b")
+        s.pack.failure = MemoryError("out of memory")
+        asked = [asyncio.create_task(s.server.advance(job)) for job in "ab"]
+        for task in asked:
+            with pytest.raises(MemoryError, match="out of memory"):
+                await task
+        await ended.wait()
+
+    play(scene())
+    assert "out of memory" in capsys.readouterr().err

@@ -1,0 +1,108 @@
+"""How many trials a GPU should train in one program: measured, once for each kind of GPU."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from rlcore.files import replacing
+from tuners.ray_settings import gpu_environment
+from tuners.spec import SweepSpec, code_version
+
+if TYPE_CHECKING:
+    from tuners.config import TrialConfig
+
+WIDTHS = (4, 16, 64, 256)
+GAIN = 1.25  # in steps/s, that four times as many trials must bring
+MEMORY = 0.8  # of the device's, that they may need
+
+
+def slots_that_pay(spec: SweepSpec) -> int:
+    """Returns how many trials of a sweep one GPU of the cluster should train at once.
+
+    On a CPU it is one: a core gains nothing by training several trials in one program.
+    """
+    if not spec.uses_gpu:
+        return 1
+    gpus = max(1, int(ray.cluster_resources().get("GPU", 1)))
+    most = -(-spec.num_trials // gpus)
+    environment = {"env_vars": gpu_environment(spec.precision)}
+    measure = ray.remote(num_gpus=1, num_cpus=0, runtime_env=environment)(_measure_once)
+    slots: int = ray.get(measure.remote(spec.base.to_dict(), most))
+    return slots
+
+
+def _measure_once(entries: dict[str, Any], most: int) -> int:
+    """Returns how many trials this process's device should train; remembers it beside programs."""
+    import jax
+
+    from tuners.config import TrialConfig
+    from tuners.programs import use_compilation_cache
+
+    config = TrialConfig.from_dict(entries)
+    device = jax.devices()[0]
+    key = json.dumps([device.device_kind, config.task, repr(config.ppo), most, code_version()])
+    file = use_compilation_cache() / "slots.json"
+    try:
+        known = json.loads(file.read_text())
+    except (OSError, ValueError):
+        known = {}
+    if key not in known:
+        known[key] = choose_slots(rates_by_width(config, most))
+        with replacing(file) as beside:
+            beside.write_text(json.dumps(known))
+    return int(known[key])
+
+
+def rates_by_width(config: "TrialConfig", most: int) -> dict[int, float]:
+    """Returns steps/s by the number of trials in one program, up to ``most`` and what memory holds.
+
+    It stops where more trials bring too little.
+    """
+    import jax
+
+    rates: dict[int, float] = {}
+    for width in WIDTHS:
+        if rates and (width > most or _memory_for(4) > MEMORY):
+            break
+        rates[width] = time_pack(config, width)
+        jax.clear_caches()
+        if choose_slots(rates) < width:
+            break
+    return rates
+
+
+def time_pack(config: "TrialConfig", width: int) -> float:
+    """Returns the steps/s of all trials in a full pack, its first segment left out."""
+    from tuners.pack import Pack
+
+    pack = Pack(width)
+    seeds = list(range(config.ppo.seeds_per_trial))
+    entry = {"seeds": seeds, "objective": ("area", 0.0), "until": None, "resume_from": None}
+    for number in range(width):
+        pack.enter(str(number), {"config": config.to_dict(), **entry})
+    pack.advance(pack.jobs)
+    rows = pack.advance(pack.jobs)
+    return float(sum(row["steps_per_second"] for row in rows.values()))
+
+
+def choose_slots(rates: Mapping[int, float]) -> int:
+    """Returns the largest width that is worth it, each compared with the one before."""
+    widths = sorted(rates)
+    chosen = widths[0]
+    for width in widths[1:]:
+        if rates[width] < GAIN * rates[chosen]:
+            break
+        chosen = width
+    return chosen
+
+
+def _memory_for(factor: float) -> float:
+    """Returns which share of the device's memory ``factor`` times what was needed so far takes."""
+    import jax
+
+    statistics = jax.devices()[0].memory_stats()
+    if not statistics:  # a CPU
+        return 0.0
+    return factor * float(statistics["peak_bytes_in_use"] / statistics["bytes_limit"])

@@ -1,0 +1,201 @@
+"""A pack: many trials trained by one compiled program on one device.
+
+Trials take a slot, train segment by segment beside whoever is there, and leave; nothing is compiled
+anew as they come and go.  ``tuners/pack_actor.py`` puts a pack behind Ray.
+"""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlcore.evaluate import Episodes
+from rlcore.ppo.slots import put_slot, stack, take_slot
+from rlcore.ppo.train import TrainState
+from tuners.config import TrialConfig
+from tuners.objectives import Objective
+from tuners.programs import fresh_state, slots_program
+from tuners.progress import Effort, Progress, reports_of
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A trial as it was after a segment, on the host."""
+
+    progress: Progress
+    state: TrainState
+    episodes: Episodes | None
+
+    def write(self, folder: Path) -> None:
+        """Writes the trial's checkpoint into ``folder``."""
+        self.progress.write_checkpoint(folder, self.state, self.episodes)
+
+
+@dataclass
+class _Occupant:
+    """A trial in its slot; ``episodes`` are a lane of those that a run of the program returned."""
+
+    slot: int
+    progress: Progress
+    episodes: tuple[Episodes, int] | None = None
+
+
+class Pack:
+    """Slots for trials that share one static config.
+
+    Not safe for several threads: whoever drives it makes one call at a time.
+
+    Attributes:
+        slots: trials that it holds at most.
+    """
+
+    def __init__(self, slots: int) -> None:
+        """Compiles nothing: the first trial says what."""
+        self.slots = slots
+        self._occupants: dict[str, _Occupant] = {}
+        self._free = list(reversed(range(slots)))
+        self._states: Any = None
+        self._parameters: Any = None
+        self._programs: _Programs | None = None
+
+    @property
+    def jobs(self) -> list[str]:
+        """Names of the trials in it."""
+        return list(self._occupants)
+
+    @property
+    def full(self) -> bool:
+        """Whether every slot is taken."""
+        return not self._free
+
+    def enter(self, job: str, entry: Mapping[str, Any]) -> None:
+        """Gives a trial a slot.
+
+        Args:
+            job: its name.
+            entry: what ``tuners/run.py`` tells Tune of a job.
+
+        Raises:
+            ValueError: its checkpoint is damaged, or of another config.
+        """
+        config = TrialConfig.from_dict(entry["config"])
+        progress = Progress(config, entry["seeds"], Objective(*entry["objective"]), entry["until"])
+        state = fresh_state(config, progress.seeds)
+        if entry["resume_from"] is not None:
+            state = progress.read_checkpoint(Path(entry["resume_from"]), state)
+            progress.follow_schedule()
+        self.leave(job)
+        self._open(config, state, progress)
+        occupant = _Occupant(self._free.pop(), progress)
+        self._occupants[job] = occupant
+        self._put(occupant, state)
+
+    def load(self, job: str, folder: Path) -> None:
+        """Puts a trial back to where its checkpoint has it.
+
+        Raises:
+            ValueError: the checkpoint is damaged or of another config.
+        """
+        occupant = self._occupants[job]
+        template = jax.eval_shape(lambda: take_slot(self._states, occupant.slot))
+        state = occupant.progress.read_checkpoint(folder, template)
+        occupant.progress.follow_schedule()
+        self._put(occupant, state)
+
+    def leave(self, job: str) -> None:
+        """Frees a trial's slot, if it has one."""
+        occupant = self._occupants.pop(job, None)
+        if occupant is not None:
+            self._free.append(occupant.slot)
+
+    def advance(self, jobs: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Trains a segment of each of ``jobs``; returns their rows by name."""
+        assert self._programs is not None
+        occupants = [self._occupants[job] for job in jobs]
+        for occupant in occupants:
+            if occupant.progress.follow_schedule():
+                self._put_parameters(occupant)
+        width, program = self._programs.narrowest(len(jobs))
+        lanes = np.full(width, self.slots, np.int32)
+        lanes[: len(jobs)] = [occupant.slot for occupant in occupants]
+        task, *numbers = self._parameters
+        wall, cpu = time.perf_counter(), time.process_time()
+        self._states, metrics, episodes = program(task, self._states, *numbers, lanes)
+        metrics = jax.device_get(metrics)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        waited = self._programs.seconds_waited()
+        effort = Effort(wall, cpu / len(jobs), waited, self.slots, len(jobs))
+        self._programs.count_waste(len(jobs), width, wall)
+        rows = {}
+        reports = reports_of(metrics)  # of empty lanes too, which come last
+        for lane, (job, occupant) in enumerate(zip(jobs, occupants, strict=True)):
+            rows[job] = occupant.progress.take_in(reports[lane], effort)
+            if not reports[lane].diverged:
+                occupant.episodes = episodes, lane
+        return rows
+
+    def snapshot(self, job: str) -> Snapshot:
+        """Returns a trial as it is now."""
+        occupant = self._occupants[job]
+        state = jax.device_get(take_slot(self._states, occupant.slot))
+        episodes = None
+        if occupant.episodes is not None:
+            episodes = jax.device_get(take_slot(*occupant.episodes))
+        return Snapshot(occupant.progress, state, episodes)
+
+    def _open(self, config: TrialConfig, state: TrainState, progress: Progress) -> None:
+        if self._programs is None:
+            self._states = stack(state, self.slots)
+            self._parameters = stack(progress.parameters, self.slots)
+            self._programs = _Programs(self.slots, config)
+
+    def _put(self, occupant: _Occupant, state: TrainState) -> None:
+        self._states = put_slot(self._states, occupant.slot, state)
+        self._put_parameters(occupant)
+
+    def _put_parameters(self, occupant: _Occupant) -> None:
+        parameters = occupant.progress.parameters
+        self._parameters = put_slot(self._parameters, occupant.slot, parameters)
+
+
+class _Programs:
+    """The program of a pack in several widths: that of all slots, and powers of two below.
+
+    The widest comes first.  A narrower one is compiled beside training once empty lanes have cost
+    what compiling does.
+    """
+
+    def __init__(self, slots: int, config: TrialConfig) -> None:
+        """Compiles the widest program."""
+        self._slots = slots
+        self._config = config
+        started = time.perf_counter()
+        self._ready = {slots: slots_program(config, slots, slots)}
+        self._price = self._waited = time.perf_counter() - started
+        self._wasted: dict[int, float] = {}
+
+    def narrowest(self, count: int) -> tuple[int, Any]:
+        """Returns the narrowest program there is for so many trials, and its width."""
+        width = min(width for width in self._ready if width >= count)
+        return width, self._ready[width]
+
+    def count_waste(self, count: int, width: int, seconds: float) -> None:
+        """Takes in that ``count`` trials were trained by a program of ``width``."""
+        wanted = min(self._slots, 1 << (count - 1).bit_length())
+        before = self._wasted.get(wanted, 0.0)
+        self._wasted[wanted] = before + seconds * (1.0 - wanted / width)
+        if before <= self._price < self._wasted[wanted]:
+            threading.Thread(target=self._compile, args=(wanted,)).start()
+
+    def seconds_waited(self) -> float:
+        """Returns for how long trials waited for a program since this was last asked."""
+        seconds, self._waited = self._waited, 0.0
+        return seconds
+
+    def _compile(self, width: int) -> None:
+        self._ready |= {width: slots_program(self._config, self._slots, width)}

@@ -1,0 +1,233 @@
+"""Packs behind Ray: whoever trains a trial asks its pack for each segment.
+
+Nothing that loads JAX is imported here at module level: a pack's process is bound to its device
+first, and those that only ask never load it.
+"""
+
+import asyncio
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tuners.pinning import pin_to_free_core
+
+CPU = "cpu"
+_WRITERS = 4
+
+
+def make_pack(slots: int) -> Any:
+    """Returns an empty pack."""
+    from tuners.pack import Pack
+
+    return Pack(slots)
+
+
+class PackServer:
+    """Advances a pack when all of its trials have asked for their next segment, or nearly all.
+
+    The trials are light processes elsewhere.  A failure while the pack trains ends this process:
+    its trials fail with it, and Tune begins each again from its checkpoint.
+    """
+
+    def __init__(self, make_pack: Callable[[int], Any], slots: int, on_cpu: bool = False) -> None:
+        """Makes the pack; on a CPU this process is pinned to a core first."""
+        if on_cpu:
+            pin_to_free_core()
+        self._slots = slots
+        self._pack = make_pack(slots)
+        self._device = ThreadPoolExecutor(1)  # a pack takes one call at a time
+        self._files = ThreadPoolExecutor(_WRITERS)
+        self._heard: dict[str, float] = {}  # of every trial in a slot, when
+        self._asked: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._awaited: set[str] = set()
+        self._changed = asyncio.Event()
+        self._seconds = 0.0  # that the last segment took
+        self._training: asyncio.Task[None] | None = None
+
+    async def enter(self, job: str, entry: Mapping[str, Any], *, evict: bool = False) -> bool:
+        """Gives a trial a slot; returns whether there was one.
+
+        Args:
+            job: its name.
+            entry: what ``tuners/run.py`` tells Tune of a job.
+            evict: if there is none, take that of the trial least lately heard from.  Ray admits no
+                more trials than there are slots, so its process must have died.
+
+        Raises:
+            ValueError: its checkpoint is damaged, or of another config.
+        """
+        if job not in self._heard and len(self._heard) >= self._slots:
+            if not evict:
+                return False
+            await self.leave(min(self._heard, key=self._liveliness))
+        self._heard[job] = time.monotonic()
+        try:
+            await self._on_device(self._pack.enter, job, entry)
+        except ValueError:
+            await self.leave(job)
+            raise
+        self._awaited.add(job)
+        return True
+
+    async def advance(self, job: str) -> dict[str, Any]:
+        """Trains a trial's next segment beside the others'; returns its row."""
+        self._listen(job)
+        self._awaited.add(job)
+        self._asked[job] = asyncio.get_running_loop().create_future()
+        self._changed.set()
+        if self._training is None:
+            self._training = asyncio.create_task(self._train())
+        return await self._asked[job]
+
+    async def save(self, job: str, folder: str) -> None:
+        """Writes a trial's checkpoint."""
+        self._listen(job)
+        snapshot = await self._on_device(self._pack.snapshot, job)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._files, snapshot.write, Path(folder))
+
+    async def load(self, job: str, folder: str) -> None:
+        """Puts a trial back to where its checkpoint has it."""
+        self._listen(job)
+        await self._on_device(self._pack.load, job, Path(folder))
+
+    async def leave(self, job: str) -> None:
+        """Frees a trial's slot."""
+        self._awaited.discard(job)
+        self._changed.set()
+        if self._heard.pop(job, None) is None:
+            return
+        if (asked := self._asked.pop(job, None)) is not None:
+            asked.set_exception(RuntimeError(f"{job} lost its slot"))
+        await self._on_device(self._pack.leave, job)
+
+    def _liveliness(self, job: str) -> tuple[bool, float]:
+        return job in self._asked, self._heard[job]
+
+    def _listen(self, job: str) -> None:
+        if job not in self._heard:
+            raise RuntimeError(f"{job} has no slot in this pack")
+        self._heard[job] = time.monotonic()
+
+    async def _train(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._gather()
+            asked, self._asked = self._asked, {}
+            self._awaited &= asked.keys()  # the others have their next turn when they ask again
+            try:
+                rows = await self._on_device(self._pack.advance, list(asked))
+            except Exception as error:
+                traceback.print_exc()
+                for future in asked.values():
+                    future.set_exception(error)
+                loop.call_later(1.0, self._give_up)
+                return
+            for job, future in asked.items():
+                self._seconds = rows[job]["wall_seconds"]
+                if rows[job]["done"]:
+                    self._awaited.discard(job)
+                if not future.done():
+                    future.set_result(rows[job])
+
+    async def _gather(self) -> None:
+        """Waits until every trial that may ask has asked, or until waiting costs too much.
+
+        Going without some costs each of them a segment; waiting costs that to all who have asked.
+        """
+        begun: float | None = None
+        while True:
+            self._changed.clear()
+            missing = len(self._awaited - self._asked.keys())
+            if self._asked and not missing:
+                return
+            patience = None
+            if self._asked:
+                begun = time.monotonic() if begun is None else begun
+                spent = time.monotonic() - begun
+                patience = self._seconds * missing / len(self._asked) - spent
+                if patience <= 0:
+                    return
+            try:
+                await asyncio.wait_for(self._changed.wait(), patience)
+            except TimeoutError:
+                return
+
+    async def _on_device(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._device, partial(call, *arguments))
+
+    def _give_up(self) -> None:
+        sys.stderr.flush()
+        os._exit(1)
+
+
+class Place(NamedTuple):
+    """Where a pack is, and what it trains.
+
+    Attributes:
+        node: Ray's id of the node.
+        device: the GPU's id there, or "cpu-0", "cpu-1", ...
+        static: task and static config; a pack trains one program.
+    """
+
+    node: str
+    device: str
+    static: str
+
+
+class PackKeeper:
+    """Makes packs on demand, one a place, and a new one for each that died.  They end with it."""
+
+    def __init__(
+        self, make_pack: Callable[[int], Any], slots: int, environment: Mapping[str, str]
+    ) -> None:
+        """Packs get ``slots`` slots, and ``environment`` beside what binds them to their device."""
+        self._make_pack = make_pack
+        self._slots = slots
+        self._environment = environment
+        self._packs: dict[Place, tuple[int, Any]] = {}
+
+    def pack(self, place: Place, dead: int | None = None) -> tuple[int, Any]:
+        """Returns number and handle of the pack at a place; another one if that ``dead`` died."""
+        number, _ = self._packs.get(place, (dead, None))
+        if number == dead:
+            self._packs[place] = (0 if dead is None else dead + 1), self._start(place)
+        return self._packs[place]
+
+    def _start(self, place: Place) -> Any:
+        on_cpu = place.device.startswith(CPU)
+        bound = {"JAX_PLATFORMS": "cpu"} if on_cpu else {"CUDA_VISIBLE_DEVICES": place.device}
+        options = {
+            "num_cpus": 0,  # its trials hold what it uses
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(place.node, soft=False),
+            "runtime_env": {"env_vars": {**self._environment, **bound}},
+            "max_concurrency": 2 * self._slots + 8,
+        }
+        return (
+            ray.remote(PackServer).options(**options).remote(self._make_pack, self._slots, on_cpu)
+        )
+
+
+def keep_packs(name: str, slots: int, environment: Mapping[str, str]) -> Any:
+    """Starts the keeper of a sweep's packs under a name that its trials look for; returns it.
+
+    It runs on this node, and ends with this process if nobody ends it before.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    options = {
+        "name": name,
+        "num_cpus": 0,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False),
+    }
+    keeper = ray.remote(PackKeeper).options(**options)
+    return keeper.remote(make_pack, slots, dict(environment))

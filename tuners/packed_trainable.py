@@ -1,0 +1,87 @@
+"""Ray Tune's view of a trial in a pack: a light process that asks for each segment.
+
+It never loads JAX: the pack of its GPU, which ``tuners/pack_server.py`` makes, trains.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import RayActorError
+
+from tuners.pack_server import CPU, Place
+
+_MOST_DEATHS = 3  # of a pack while a trial enters it
+
+
+class PackedTrainable(tune.Trainable):
+    """Trains one job of a sweep after another in a slot of a pack on its node and GPU.
+
+    The config of a job is what ``tuners/run.py`` makes of it for Tune.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begins the job."""
+        self._enter(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Leaves the slot, and begins the next job in one."""
+        self.cleanup()
+        self._enter(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Returns the row of the next segment once the pack has trained it."""
+        row: dict[str, Any] = ray.get(self._pack.advance.remote(self._job))
+        return row
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Has the pack, which is on this node, write the trial's state."""
+        ray.get(self._pack.save.remote(self._job, checkpoint_dir))
+
+    def load_checkpoint(self, checkpoint_dir: Any) -> None:
+        """Continues from a state that ``save_checkpoint`` had written."""
+        ray.get(self._pack.load.remote(self._job, checkpoint_dir))
+
+    def cleanup(self) -> None:
+        """Leaves the slot."""
+        with contextlib.suppress(RayActorError):  # it died: nobody has a slot there
+            ray.get(self._pack.leave.remote(self._job))
+
+    def _enter(self, config: dict[str, Any]) -> None:
+        """Takes a slot here; with none free, that of a trial whose process died."""
+        keeper = ray.get_actor(config["pack_keeper"])
+        for evict in (False, True):
+            for place in _places(config["config"]):
+                self._pack = _enter_one(keeper, place, config, evict=evict)
+                if self._pack is not None:
+                    self._job = config["job"]
+                    return
+        raise RuntimeError(f"no pack of this node has a slot for {config['job']}")
+
+
+def _places(config: dict[str, Any]) -> Iterator[Place]:
+    """Yields where this trial may be trained: on the GPU it was given, or on any core here."""
+    node = ray.get_runtime_context().get_node_id()
+    devices = [str(gpu) for gpu in ray.get_gpu_ids()]
+    if not devices:
+        resources = next(entry["Resources"] for entry in ray.nodes() if entry["NodeID"] == node)
+        devices = [f"{CPU}-{core}" for core in range(int(resources.get("CPU", 1)))]
+    static = json.dumps([config["task"], config["ppo"]], sort_keys=True)
+    for device in devices:
+        yield Place(node, device, static)
+
+
+def _enter_one(keeper: Any, place: Place, config: dict[str, Any], *, evict: bool) -> Any:
+    """Returns the pack at a place if it has a slot for a job."""
+    number, pack = ray.get(keeper.pack.remote(place))
+    for _ in range(_MOST_DEATHS):
+        try:
+            entered = ray.get(pack.enter.remote(config["job"], config, evict=evict))
+            return pack if entered else None
+        except RayActorError:
+            number, pack = ray.get(keeper.pack.remote(place, dead=number))
+    raise RuntimeError(f"the pack at {place.device} died {_MOST_DEATHS} times")

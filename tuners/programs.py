@@ -1,0 +1,115 @@
+"""Compiled programs: one a process for all configs that differ only in traced numbers."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rlcore.ppo.config import Hyperparameters, PPOConfig
+from rlcore.ppo.slots import train_slots
+from rlcore.ppo.train import TrainState, init_state, train_segment
+from rlcore.rewards import TERMS, RewardParams, make_reward_params
+from rlcore.tasks import TASKS
+from tuners.config import TrialConfig
+
+# Of a task, its static config and, in a pack, the numbers of its slots and of those trained.
+Key = tuple[str, PPOConfig, int, int]
+
+_programs: dict[Key, Any] = {}
+_initializers: dict[tuple[str, PPOConfig], Any] = {}
+
+
+@cache
+def use_compilation_cache() -> Path:
+    """Keeps compiled programs on disk, so that the next process need not compile them again.
+
+    Returns:
+        The folder: SHAPESWEEP_CACHE if that is set, or ~/.cache/shapesweep.
+    """
+    folder = Path(os.environ.get("SHAPESWEEP_CACHE", Path.home() / ".cache" / "shapesweep"))
+    folder.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    return folder
+
+
+def num_programs() -> int:
+    """Returns how many programs that train this process has compiled."""
+    return len(_programs)
+
+
+def segment_program(config: TrialConfig) -> Any:
+    """Returns the compiled ``train_segment`` of a trial by itself."""
+    return _compiled(
+        (config.task, config.ppo, 0, 0),
+        lambda: train_segment.lower(config.ppo, *_shapes(config)),
+    )
+
+
+def slots_program(config: TrialConfig, slots: int, width: int) -> Any:
+    """Returns the compiled ``train_slots`` that trains up to ``width`` trials of a pack."""
+    stacked = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((slots, *leaf.shape), leaf.dtype), _shapes(config)
+    )
+    indices = jax.ShapeDtypeStruct((width,), jnp.int32)
+    return _compiled(
+        (config.task, config.ppo, slots, width),
+        lambda: train_slots.lower(config.ppo, *stacked, indices),
+    )
+
+
+def _shapes(config: TrialConfig) -> tuple[Any, TrainState, Hyperparameters, RewardParams]:
+    task, hyperparameters, reward_params = parameters_of(config)
+    seeds = jax.ShapeDtypeStruct((config.ppo.seeds_per_trial,), jnp.uint32)
+    state = jax.eval_shape(partial(init_state, config.ppo), task, hyperparameters, seeds)
+    return task, state, hyperparameters, reward_params
+
+
+def _compiled(key: Key, lower: Callable[[], Any]) -> Any:
+    """Compiles once on a machine: processes that need the same program wait for the cache."""
+    if key not in _programs:
+        lowered = lower()
+        name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        with open(use_compilation_cache() / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _programs[key] = lowered.compile()
+    return _programs[key]
+
+
+def fresh_state(config: TrialConfig, seeds: Sequence[int]) -> TrainState:
+    """Returns fresh states, one a seed.  Run once a trial: a quick compile is worth more."""
+    task, hyperparameters, _ = parameters_of(config)
+    inputs = (task, hyperparameters, jnp.asarray(seeds, jnp.uint32))
+    key = (config.task, config.ppo)
+    if key not in _initializers:
+        options: dict[str, Any] = {"xla_backend_optimization_level": 0}
+        _initializers[key] = init_state.lower(config.ppo, *inputs).compile(options)
+    state: TrainState = _initializers[key](*inputs)
+    return state
+
+
+class Parameters(NamedTuple):
+    """The numbers of a config as the arrays that programs take."""
+
+    task: Any
+    hyperparameters: Hyperparameters
+    reward: RewardParams
+
+
+def parameters_of(config: TrialConfig) -> Parameters:
+    """Returns the numbers that hold as long as no schedule changes them."""
+    hyperparameters = Hyperparameters(**config.hyperparameters, budget=float(config.budget))
+    reward = make_reward_params(TERMS[config.task], config.reward)
+    return Parameters(make_task(config), hyperparameters.as_arrays(), reward)
+
+
+def make_task(config: TrialConfig) -> Any:
+    """Returns the config's task; its constants are arrays of the working precision."""
+    task = TASKS[config.task](**config.constants)
+    return jax.tree.map(lambda value: jnp.asarray(value, dtype=float), task)

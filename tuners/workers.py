@@ -1,0 +1,63 @@
+"""What trains the jobs of a sweep: a process for each trial, or packs that light processes ask."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from tuners.calibration import slots_that_pay
+from tuners.pack_server import keep_packs
+from tuners.packed_trainable import PackedTrainable
+from tuners.ray_settings import gpu_environment
+from tuners.spec import SweepSpec
+from tuners.trainable import SegmentTrainable
+
+_FINEST = 10_000  # Ray counts resources in parts of so many
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What Tune is told to start for each trial.
+
+    Attributes:
+        trainable: its class.
+        resources: what one of them occupies.
+        at_once: as many as the cluster holds now.
+        config: that each is given beside its job's.
+    """
+
+    trainable: type
+    resources: dict[str, float]
+    at_once: int
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def workers_of(spec: SweepSpec) -> Iterator[Workers]:
+    """Yields what trains a sweep's jobs on the cluster that this process has joined.
+
+    Packs end with it.
+    """
+    slots = spec.slots or slots_that_pay(spec)
+    if slots == 1:
+        resources = {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}
+        yield Workers(SegmentTrainable, resources, _at_once(resources))
+        return
+    share = math.floor(_FINEST / slots) / _FINEST
+    resources = {"cpu": 0.0, "gpu": share} if spec.uses_gpu else {"cpu": share, "gpu": 0.0}
+    name = f"packs-{spec.name}-{os.getpid()}"
+    keeper = keep_packs(name, slots, gpu_environment(spec.precision) if spec.uses_gpu else {})
+    try:
+        yield Workers(PackedTrainable, resources, _at_once(resources), {"pack_keeper": name})
+    finally:
+        ray.kill(keeper)
+
+
+def _at_once(resources: dict[str, float]) -> int:
+    there = ray.cluster_resources()
+    needed = {"CPU": resources["cpu"], "GPU": resources["gpu"]}
+    return max(1, min(int(there.get(name, 0.0) / part) for name, part in needed.items() if part))
