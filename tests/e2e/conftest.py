@@ -66,6 +66,8 @@ def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHAPESWEEP_CACHE", str(tmp_path_factory.mktemp("programs")))
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as in tests/conftest.py
+        # Rounding must not grow into another curve where two trainings are compared.
+        patch.setenv("JAX_ENABLE_X64", "1")
         for name, value in SETTINGS.items():
             patch.setenv(name, value)
         cluster = Cluster(

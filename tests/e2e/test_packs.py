@@ -32,12 +32,15 @@ ON_GPU = {"slots": SLOTS, "gpus_per_trial": 1.0}
 
 
 def assert_same_curves(ours: Curves, theirs: Curves) -> None:
-    """Where both trained a trial, it scored the same, up to the rounding of batched products."""
+    """Where both trained a trial, it scored the same, up to the rounding of batched products.
+
+    In float64, as the shared cluster trains, that does not grow to anything visible.
+    """
     common = ours.keys() & theirs.keys()
     assert len(common) >= TRIALS
     for key in common:
         np.testing.assert_allclose(
-            ours[key]["seed_scores"], theirs[key]["seed_scores"], rtol=1e-3, atol=0.05
+            ours[key]["seed_scores"], theirs[key]["seed_scores"], rtol=1e-6, atol=1e-6
         )
 
 
