@@ -143,11 +143,9 @@ def steps_of(shape: dict[str, Any]) -> int:
 
 def operations(shape: dict[str, Any]) -> int:
     """Returns the floating-point operations of our networks for each environment step."""
-    first = 2 * OBSERVATIONS * HIDDEN
-    actor, critic = (first + 2 * HIDDEN**2 + 2 * HIDDEN * width for width in (ACTIONS, 1))
-    # A gradient costs two more passes, but for the one to the observations.
-    gradient = 3 * (actor + critic) - 2 * first
-    return shape["epochs"] * gradient + actor + 2 * critic
+    from benchmarks.arithmetic import operations_per_step  # not there for Rejax
+
+    return operations_per_step(OBSERVATIONS, ACTIONS, (HIDDEN, HIDDEN), shape["epochs"])
 
 
 def peer_python() -> Path:

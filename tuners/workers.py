@@ -48,6 +48,7 @@ def workers_of(spec: SweepSpec) -> Iterator[Workers]:
         yield Workers(SegmentTrainable, resources, _at_once(resources))
         return
     share = math.floor(_FINEST / slots) / _FINEST
+    slots = int(1.0 / share)  # that Ray lets in: a few more than asked for above a hundred
     resources = {"cpu": 0.0, "gpu": share} if spec.uses_gpu else {"cpu": share, "gpu": 0.0}
     name = f"packs-{spec.name}-{os.getpid()}"
     keeper = keep_packs(name, slots, gpu_environment(spec.precision) if spec.uses_gpu else {})

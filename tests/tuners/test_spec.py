@@ -74,6 +74,8 @@ def test_an_unknown_preset_is_refused(tmp_path):
         ("test_seeds", 4),
         ("cpus_per_trial", 2.0),
         ("gpus_per_trial", 0.5),
+        ("slots", 64),
+        ("precision", "tensorfloat32"),
         ("tracking_uri", "http://127.0.0.1:1"),
     ],
 )
@@ -125,6 +127,9 @@ def test_another_name_is_refused(tmp_path, name):
         ({"test_seeds": 0}, "test_seeds is 0, but must be at least 1"),
         ({"seed": -1}, f"seed is -1, but must be between 0 and {MAX_SEED}"),
         ({"seed": MAX_SEED + 1}, f"between 0 and {MAX_SEED}"),
+        ({"slots": -1}, "slots is -1, but must be between 0 and 1000"),
+        ({"slots": 1001}, "slots is 1001, but must be between 0 and 1000"),
+        ({"precision": "tf32"}, "precision is 'tf32'; allowed: float32, tensorfloat32"),
         ({"searcher": "bohb"}, "searcher is 'bohb'; allowed: random, grid, tpe, gp, cmaes"),
         ({"searcher": "grid"}, "grid needs learning_rate as {choice: [...]}, not as a range"),
         (

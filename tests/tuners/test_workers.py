@@ -1,0 +1,74 @@
+"""What Tune is told to start for a sweep's trials."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tests.tuners.small import small_spec
+from tuners import workers
+from tuners.packed_trainable import PackedTrainable
+from tuners.trainable import SegmentTrainable
+from tuners.workers import workers_of
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A cluster of 8 cores and 2 GPUs; keepers that were started, and ended."""
+    seen = SimpleNamespace(kept=[], ended=[])
+
+    def keep_packs(name, slots, environment):
+        seen.kept.append((slots, environment))
+        return name
+
+    fake = SimpleNamespace(
+        cluster_resources=lambda: {"CPU": 8.0, "GPU": 2.0}, kill=seen.ended.append
+    )
+    monkeypatch.setattr(workers, "keep_packs", keep_packs)
+    monkeypatch.setattr(workers, "ray", fake)
+    return seen
+
+
+def test_without_packs_each_trial_has_a_core_of_its_own(cluster, tmp_path):
+    with workers_of(small_spec(tmp_path)) as found:
+        assert found.trainable is SegmentTrainable
+        assert (found.resources, found.at_once) == ({"cpu": 1.0, "gpu": 0.0}, 8)
+        assert found.config == {}
+    assert cluster.kept == []
+
+
+def test_or_a_part_of_a_gpu(cluster, tmp_path):
+    with workers_of(small_spec(tmp_path, gpus_per_trial=0.5)) as found:
+        assert (found.trainable, found.at_once) == (SegmentTrainable, 4)
+
+
+@pytest.mark.parametrize("slots", [2, 3, 6, 7, 16, 48, 64, 256, 300, 1000])
+def test_a_pack_is_full_when_its_gpu_is(cluster, tmp_path, slots):
+    """Ray rounds shares to four digits: none may be rounded up, or the last would not fit."""
+    with workers_of(small_spec(tmp_path, slots=slots, gpus_per_trial=1.0)) as found:
+        share = found.resources["gpu"]
+        assert found.trainable is PackedTrainable
+        assert round(share, 4) == share
+        (slots_made, _), *_ = cluster.kept
+        assert slots <= slots_made == int(1.0 / share)
+        assert found.resources["cpu"] == 0.0, "a light process"
+        assert found.at_once >= 2 * slots
+    assert cluster.ended == [found.config["pack_keeper"]]
+
+
+def test_packs_on_a_cpu_share_its_cores(cluster, tmp_path):
+    with workers_of(small_spec(tmp_path, slots=4)) as found:
+        assert (found.resources, found.at_once) == ({"cpu": 0.25, "gpu": 0.0}, 32)
+    assert cluster.kept == [(4, {})]
+
+
+def test_packs_on_a_gpu_know_their_precision(cluster, tmp_path):
+    spec = small_spec(tmp_path, slots=4, gpus_per_trial=1.0, precision="tensorfloat32")
+    with workers_of(spec):
+        (slots, environment), *_ = cluster.kept
+    assert environment["JAX_DEFAULT_MATMUL_PRECISION"] == "tensorfloat32"
+
+
+def test_packs_end_with_a_sweep_that_fails(cluster, tmp_path):
+    with pytest.raises(KeyboardInterrupt), workers_of(small_spec(tmp_path, slots=4)):
+        raise KeyboardInterrupt
+    assert len(cluster.ended) == 1
