@@ -6,6 +6,7 @@ A whole search phase through Ray Tune, tables and all, with a pack that trains n
 time is the median over seconds in which all actors were up; the processes are looked at meanwhile.
 """
 
+import os
 import statistics
 import sys
 import tempfile
@@ -64,6 +65,19 @@ class InstantPack:
         (folder / "state.safetensors").write_bytes(b"")
 
 
+def timed_trainable(folder: Path) -> type:
+    """Returns the trials' class; each process leaves the CPU time it had when its first began."""
+    from tuners.packed_trainable import PackedTrainable
+
+    class Timed(PackedTrainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            super().setup(config)
+            (folder / str(os.getpid())).write_text(str(time.process_time()))
+
+    Timed.__name__ = PackedTrainable.__name__
+    return Timed
+
+
 def watch(processes: dict[int, tuple[float, float]], ended: threading.Event) -> None:
     """Notes CPU seconds and memory (its own, in MB) of each trial's process."""
     while not ended.wait(1.0):
@@ -82,7 +96,7 @@ def main(slots: int) -> None:
     import ray
 
     from tests.tuners.small import SEGMENT, small_spec
-    from tuners import pack_server, run
+    from tuners import pack_server, run, workers
     from tuners.console import SweepConsole
     from tuners.phases import Plan
     from tuners.results import read_segments
@@ -104,6 +118,8 @@ def main(slots: int) -> None:
             scheduler="none",
         )
         prepare(spec, resume=False)
+        (begun := Path(folder) / "begun").mkdir()
+        workers.PackedTrainable = timed_trainable(begun)  # type: ignore[misc, assignment]
         plan = SearchOnly(spec)
         ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=40)
         threading.Thread(target=watch, args=(processes, ended)).start()
@@ -114,11 +130,12 @@ def main(slots: int) -> None:
             ended.set()
             ray.shutdown()
         times = [row["time"] for row in read_segments(spec.folder)]
-    print_figures(slots, times, processes)
+        first = [float(file.read_text()) for file in begun.iterdir()]
+    print_figures(slots, times, first, processes)
 
 
 def print_figures(
-    slots: int, times: list[float], processes: dict[int, tuple[float, float]]
+    slots: int, times: list[float], first: list[float], processes: dict[int, tuple[float, float]]
 ) -> None:
     """Prints the medians, with the quartiles of a report's time by seconds."""
     seconds = Counter(int(time) for time in times)
@@ -130,6 +147,7 @@ def print_figures(
     print(f"a report, all actors up: {median:.2f} ms [{low:.2f} to {high:.2f}]")
     cpu, memory = zip(*processes.values(), strict=True)
     print(f"{len(processes)} light processes; of each, median and most:")
+    print(f"  CPU until it began  {statistics.median(first):.2f} s   {max(first):.2f} s")
     print(f"  CPU until it ended  {statistics.median(cpu):.2f} s   {max(cpu):.2f} s")
     print(f"  memory of its own   {statistics.median(memory):.0f} MB   {max(memory):.0f} MB")
 

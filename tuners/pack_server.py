@@ -53,29 +53,40 @@ class PackServer:
         self._seconds = 0.0  # that the last segment took
         self._training: asyncio.Task[None] | None = None
 
-    async def enter(self, job: str, entry: Mapping[str, Any], *, evict: bool = False) -> bool:
+    async def enter(
+        self,
+        job: str,
+        entry: Mapping[str, Any],
+        *,
+        leaving: str | None = None,
+        evict: bool = False,
+    ) -> bool:
         """Gives a trial a slot; returns whether there was one.
 
         Args:
             job: its name.
             entry: what ``tuners/run.py`` tells Tune of a job.
+            leaving: the trial before it in the same process, whose slot becomes free.
             evict: if there is none, take that of the trial least lately heard from.  Ray admits no
                 more trials than there are slots, so its process must have died.
 
         Raises:
             ValueError: its checkpoint is damaged, or of another config.
         """
-        if job not in self._heard and len(self._heard) >= self._slots:
-            if not evict:
-                return False
-            await self.leave(min(self._heard, key=self._liveliness))
+        held = self._heard.keys() - {job, leaving}
+        if len(held) >= self._slots and not evict:
+            return False
         self._heard[job] = time.monotonic()
+        self._awaited.add(job)  # before another leaves: the others do not train without it
+        if len(held) >= self._slots:
+            await self.leave(min(held, key=self._liveliness))
+        if leaving is not None:
+            await self.leave(leaving)
         try:
             await self._on_device(self._pack.enter, job, entry)
         except ValueError:
             await self.leave(job)
             raise
-        self._awaited.add(job)
         return True
 
     async def advance(self, job: str) -> dict[str, Any]:
@@ -134,8 +145,6 @@ class PackServer:
                 return
             for job, future in asked.items():
                 self._seconds = rows[job]["wall_seconds"]
-                if rows[job]["done"]:
-                    self._awaited.discard(job)
                 if not future.done():
                     future.set_result(rows[job])
 
@@ -143,6 +152,7 @@ class PackServer:
         """Waits until every trial that may ask has asked, or until waiting costs too much.
 
         Going without some costs each of them a segment; waiting costs that to all who have asked.
+        A trial that has ended is waited for as well: the next one may take its slot.
         """
         begun: float | None = None
         while True:

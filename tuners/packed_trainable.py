@@ -13,6 +13,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 
 from tuners.pack_server import CPU, Place
+from tuners.trainable import CheckpointClock
 
 _MOST_DEATHS = 3  # of a pack while a trial enters it
 
@@ -29,14 +30,15 @@ class PackedTrainable(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Leaves the slot, and begins the next job in one."""
-        self.cleanup()
-        self._enter(new_config)
+        place, pack, job = self._place, self._pack, self._job
+        self._enter(new_config, leaving=job)
+        if self._place != place:
+            _leave(pack, job)
         return True
 
     def step(self) -> dict[str, Any]:
         """Returns the row of the next segment once the pack has trained it."""
-        row: dict[str, Any] = ray.get(self._pack.advance.remote(self._job))
-        return row
+        return self._clock.mark(ray.get(self._pack.advance.remote(self._job)))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Has the pack, which is on this node, write the trial's state."""
@@ -48,17 +50,17 @@ class PackedTrainable(tune.Trainable):
 
     def cleanup(self) -> None:
         """Leaves the slot."""
-        with contextlib.suppress(RayActorError):  # it died: nobody has a slot there
-            ray.get(self._pack.leave.remote(self._job))
+        _leave(self._pack, self._job)
 
-    def _enter(self, config: dict[str, Any]) -> None:
+    def _enter(self, config: dict[str, Any], leaving: str | None = None) -> None:
         """Takes a slot here; with none free, that of a trial whose process died."""
+        self._clock = CheckpointClock()
         keeper = ray.get_actor(config["pack_keeper"])
         for evict in (False, True):
             for place in _places(config["config"]):
-                self._pack = _enter_one(keeper, place, config, evict=evict)
-                if self._pack is not None:
-                    self._job = config["job"]
+                pack = _enter_one(keeper, place, config, leaving=leaving, evict=evict)
+                if pack is not None:
+                    self._place, self._pack, self._job = place, pack, config["job"]
                     return
         raise RuntimeError(f"no pack of this node has a slot for {config['job']}")
 
@@ -75,13 +77,18 @@ def _places(config: dict[str, Any]) -> Iterator[Place]:
         yield Place(node, device, static)
 
 
-def _enter_one(keeper: Any, place: Place, config: dict[str, Any], *, evict: bool) -> Any:
+def _enter_one(keeper: Any, place: Place, config: dict[str, Any], **how: Any) -> Any:
     """Returns the pack at a place if it has a slot for a job."""
     number, pack = ray.get(keeper.pack.remote(place))
     for _ in range(_MOST_DEATHS):
         try:
-            entered = ray.get(pack.enter.remote(config["job"], config, evict=evict))
+            entered = ray.get(pack.enter.remote(config["job"], config, **how))
             return pack if entered else None
         except RayActorError:
             number, pack = ray.get(keeper.pack.remote(place, dead=number))
     raise RuntimeError(f"the pack at {place.device} died {_MOST_DEATHS} times")
+
+
+def _leave(pack: Any, job: str) -> None:
+    with contextlib.suppress(RayActorError):  # it died: nobody has a slot there
+        ray.get(pack.leave.remote(job))

@@ -35,7 +35,6 @@ from tuners.stopping import replay
 from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, slot_use, utilisation
 from tuners.workers import Workers, workers_of
 
-CHECKPOINT_EVERY = 4
 RETRIES = 3
 _MAX_ARTISTS = 8  # they draw faster than a large cluster ends trials
 
@@ -246,9 +245,7 @@ def _make_tuner(
             verbose=0,
             callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=RETRIES),
-            checkpoint_config=tune.CheckpointConfig(
-                checkpoint_frequency=CHECKPOINT_EVERY, checkpoint_at_end=True
-            ),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
         ),
     )
 

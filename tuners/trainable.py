@@ -4,16 +4,36 @@ Nothing that loads JAX is imported here at module level: a worker is pinned to i
 """
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
+from ray.tune.result import SHOULD_CHECKPOINT
 
 from tuners.pinning import pin_to_free_core
 from tuners.ray_settings import gpu_environment
 
 if TYPE_CHECKING:
     from tuners.trial import Trial
+
+
+CHECKPOINT_SECONDS = 1.0
+
+
+class CheckpointClock:
+    """Asks Tune for a checkpoint about once a second: that much training can be lost."""
+
+    def __init__(self) -> None:
+        """Counts from now."""
+        self._last = time.monotonic()
+
+    def mark(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Returns a report, marked if a checkpoint is due after it."""
+        due = time.monotonic() - self._last >= CHECKPOINT_SECONDS
+        if due:
+            self._last = time.monotonic()
+        return row | {SHOULD_CHECKPOINT: due}
 
 
 class SegmentTrainable(tune.Trainable):
@@ -40,7 +60,7 @@ class SegmentTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Trains a segment and returns its row."""
-        return self.trial.advance()
+        return self._clock.mark(self.trial.advance())
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes the trial's state."""
@@ -55,6 +75,7 @@ class SegmentTrainable(tune.Trainable):
         from tuners.objectives import Objective
         from tuners.trial import Trial
 
+        self._clock = CheckpointClock()
         trial_config = TrialConfig.from_dict(config["config"])
         objective = Objective(*config["objective"])
         self.trial = Trial(trial_config, config["seeds"], objective, config["until"])

@@ -19,7 +19,6 @@ class ScriptedPack:
         self.left: list[str] = []
         self.saved: list[Path] = []
         self.seconds = 0.0  # that it says a segment took
-        self.ends: set[str] = set()
         self.may_train = threading.Event()
         self.may_train.set()
         self.failure: Exception | None = None
@@ -36,10 +35,7 @@ class ScriptedPack:
         self.may_train.wait(10.0)
         if self.failure is not None:
             raise self.failure
-        return {
-            job: {"job": job, "done": job in self.ends, "wall_seconds": self.seconds}
-            for job in jobs
-        }
+        return {job: {"job": job, "wall_seconds": self.seconds} for job in jobs}
 
     def snapshot(self, job: str) -> Any:
         return self
@@ -114,21 +110,38 @@ def test_it_does_not_wait_longer_than_that_is_worth():
     play(scene())
 
 
-@pytest.mark.parametrize("how", ["ends", "leaves"])
-def test_who_has_ended_is_not_waited_for(how):
+def test_who_has_left_is_not_waited_for():
     async def scene() -> None:
         s = Scene()
         await s.enter("a", "b")
         s.pack.seconds = 1000.0
-        s.pack.ends = {"b"} if how == "ends" else set()
         await s.ask("a", "b")
         asked = asyncio.create_task(s.server.advance("a"))
-        if how == "leaves":
-            await asyncio.sleep(0.01)
-            await s.server.leave("b")
-            assert s.pack.left == ["b"]
+        await asyncio.sleep(0.01)
+        await s.server.leave("b")
+        assert s.pack.left == ["b"]
         await asked
         assert s.pack.segments[1:] == [["a"]]
+
+    play(scene())
+
+
+def test_who_takes_over_a_slot_is_waited_for():
+    """A trial was stopped: the others do not train without the one that comes after it."""
+
+    async def scene() -> None:
+        s = Scene(slots=2)
+        await s.enter("a", "b")
+        s.pack.seconds = 1000.0
+        await s.ask("a", "b")
+        asked = asyncio.create_task(s.server.advance("a"))
+        await asyncio.sleep(0.01)
+        assert await s.server.enter("c", None, leaving="b")
+        await asyncio.sleep(0.01)
+        assert s.pack.left == ["b"]
+        assert len(s.pack.segments) == 1
+        await asyncio.gather(asked, s.server.advance("c"))
+        assert s.pack.segments[1:] == [["a", "c"]]
 
     play(scene())
 
