@@ -17,7 +17,8 @@ from pyarrow import fs
 from rlcore.files import replacing
 
 COPY = "mlflow.db"  # its name in the store
-EVERY = 60.0  # s
+EVERY = 10.0  # s
+SHARE = 0.05  # of the time may be spent on copying
 
 
 def backup(database: Path, store: str) -> None:
@@ -57,19 +58,21 @@ def restore(database: Path, store: str) -> bool:
 def keep(database: Path, store: str, every: float = EVERY) -> None:
     """Backs up what changed, until the process that started this one is gone.
 
-    A store that cannot be reached is tried again the next time.
+    A large database is copied less often; a store that cannot be reached is tried again.
     """
-    parent, saved = os.getppid(), None
+    parent, saved, took = os.getppid(), None, 0.0
     while os.getppid() == parent:
-        time.sleep(every)
+        time.sleep(max(every, took / SHARE))
         changed = database.stat().st_mtime_ns if database.exists() else None
         if changed == saved:
             continue
+        begun = time.monotonic()
         try:
             backup(database, store)
             saved = changed
         except (OSError, sqlite3.Error) as error:
             print(f"no backup of {database} to {store}: {error}", file=sys.stderr, flush=True)
+        took = time.monotonic() - begun
 
 
 if __name__ == "__main__":
