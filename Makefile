@@ -8,6 +8,8 @@ PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.8
 INSTALLED := $(VENV)/.installed
+# What setup installs; requirements-cuda12.lock on machines with an NVIDIA GPU.
+LOCK ?= requirements.lock
 # graphene 3.4.3 (of mlflow) needs python-dateutil < 3. Left alone, the resolver takes dateutil 4 for
 # pandas and falls back to an old graphene that states no bound.
 COMPILE := echo "python-dateutil<3" | $(UV) pip compile --quiet --universal --generate-hashes \
@@ -67,11 +69,11 @@ hooks: setup ## check every commit with the locked ruff and mypy
 
 # --compile-bytecode: Ray starts a dozen Python processes, and each would compile what it imports
 # where PYTHONDONTWRITEBYTECODE is set, as in many containers.
-$(INSTALLED): requirements.lock pyproject.toml | $(UV)
+$(INSTALLED): $(LOCK) pyproject.toml | $(UV)
 	@echo "Installing the locked packages into $(VENV) (once, about 30 to 90 s) ..."
-	@$(UV) pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r requirements.lock || { \
+	@$(UV) pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r $(LOCK) || { \
 	  echo "uv could not; trying pip, which reads this machine's pip settings ..."; \
-	  $(PY) -m pip install -qq --require-hashes -r requirements.lock; }
+	  $(PY) -m pip install -qq --require-hashes -r $(LOCK); }
 	@$(UV) pip install --quiet --python $(PY) --no-deps -e . || \
 	  $(PY) -m pip install -qq --no-deps -e .
 	@touch $@

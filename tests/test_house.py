@@ -368,7 +368,10 @@ def test_each_dependency_names_a_file_that_uses_it(requirement):
 
 def test_every_imported_package_is_a_dependency():
     known = {*PACKAGES, *sys.stdlib_module_names, *map(module_of, RUNTIME)}
-    optional = {"tuners/simulators.py": set(map(module_of, EXTRAS["simulators"]))}
+    optional = {
+        "tuners/simulators.py": set(map(module_of, EXTRAS["simulators"])),
+        "tuners/cluster_file.py": set(map(module_of, EXTRAS["aws"])),
+    }
     wrong = {
         f"{name_of(path)} imports {module}"
         for path in sources(*PACKAGES)
