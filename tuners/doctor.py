@@ -242,9 +242,8 @@ def mlflow_fault(uri: str) -> str:
     except BadInput as error:
         return str(error)
     except Exception as error:  # of sockets, of HTTP, of each database's own client
-        shown = re.sub(r"//[^/@]*@", "//", uri)  # without user and password
         return (
-            f"driver: MLflow at {shown} cannot be used: {in_a_line(error)}; wanted an answer"
+            f"driver: MLflow at {_without_login(uri)} cannot be used: {in_a_line(error)}; wanted an answer"
             f" within {_SERVER_TIMEOUT:.0f} s: start it (after a 403 with --allowed-hosts), or give"
             " another --tracking-uri"
         )
@@ -260,12 +259,16 @@ def _reach(uri: str) -> None:
     parts = urlsplit(uri)
     scheme = parts.scheme.split("+")[0]
     if scheme in ("http", "https"):
-        _get_health(uri)
+        _get_health(_without_login(uri))  # which is asked for everywhere but there
     elif scheme != "sqlite":
         port = parts.port or _PORTS[scheme]
         # MLflow would try an address where nothing listens again and again, for minutes.
         socket.create_connection((parts.hostname, port), timeout=_SERVER_TIMEOUT).close()
         _log_in(uri)
+
+
+def _without_login(uri: str) -> str:
+    return re.sub(r"//.*@", "//", uri)
 
 
 def _get_health(uri: str) -> None:
