@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 import re
 import socket
 import time
@@ -105,16 +106,36 @@ def joined(address: str | None, script: str) -> Iterator[None]:
         BadInput: it cannot be joined, and what to type instead.
     """
     there = check_joinable(address, script)
-    local: dict[str, Any] = {"include_dashboard": False} if there is None else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        if there is None:
+            _init(address, include_dashboard=False)
+        else:
+            _join(address, there, script)
         yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str | None, there: str, script: str) -> None:
+    # It answers, or this would not be tried; one that refuses us is asked 20 times by default.
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "3")
+    try:
+        _init(address)
+    except ConnectionError as error:
+        raise BadInput(
+            f"the cluster at {there} does not let this process in ({in_a_line(error.__cause__)}):"
+            " set RAY_AUTH_MODE here as on its head, where `ray get-auth-token` shows the token"
+        ) from error
     except RuntimeError as error:
         if "Version mismatch" not in str(error):
             raise
-        raise BadInput(f"{error} start {script} with the cluster's own Python") from error
-    finally:
-        ray.shutdown()
+        raise BadInput(
+            f"{error} start {script} with the Python that Ray was started with"
+        ) from error
+
+
+def _init(address: str | None, **arguments: Any) -> None:
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **arguments)
 
 
 class Examiner:
@@ -243,9 +264,9 @@ def mlflow_fault(uri: str) -> str:
         return str(error)
     except Exception as error:  # of sockets, of HTTP, of each database's own client
         return (
-            f"driver: MLflow at {_without_login(uri)} cannot be used: {in_a_line(error)}; wanted an answer"
-            f" within {_SERVER_TIMEOUT:.0f} s: start it (after a 403 with --allowed-hosts), or give"
-            " another --tracking-uri"
+            f"driver: MLflow at {_without_login(uri)} cannot be used: {in_a_line(error)}; wanted"
+            f" an answer within {_SERVER_TIMEOUT:.0f} s: start it (after a 403 with"
+            " --allowed-hosts), or give another --tracking-uri"
         )
     return ""
 

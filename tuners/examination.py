@@ -224,7 +224,7 @@ def clock_offset(samples: Iterable[tuple[float, float, float]]) -> tuple[float, 
     return there - (asked + answered) / 2, (answered - asked) / 2
 
 
-def in_a_line(error: BaseException) -> str:
+def in_a_line(error: BaseException | None) -> str:
     """Returns what went wrong; of the tracebacks that Ray sends, the last line says it."""
     said = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {said[-1] if said else 'no reason given'}"[:200]

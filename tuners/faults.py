@@ -40,8 +40,7 @@ def find_faults(driver: NodeFacts, nodes: Sequence[NodeFacts], expect_gpus: int 
 
 def _faults_of(node: NodeFacts, driver: NodeFacts) -> Iterator[str]:
     if node.error:
-        wanted = _SYNC if "No module named" in node.error else "Ray's logs there say more"
-        yield f"could not be examined: {node.error}; {wanted}"
+        yield f"could not be examined: {node.error}; {_remedy(node.error)}"
         return
     yield from _skew(node, driver)
     yield from _device_faults(node)
@@ -53,6 +52,14 @@ def _faults_of(node: NodeFacts, driver: NodeFacts) -> Iterator[str]:
             f"the trainer does not run: {node.train_error}; wanted one segment trained: run"
             " `python sweeps/train.py --preset smoke` there, it shows the whole error"
         )
+
+
+def _remedy(error: str) -> str:
+    if "No module named" in error:
+        return _SYNC
+    if "never ran" in error:  # so it is where the driver has a token that the cluster does not want
+        return "set RAY_AUTH_MODE here as it was when Ray was started there"
+    return "Ray's logs there say more, in /tmp/ray/session_latest/logs"
 
 
 def _skew(node: NodeFacts, driver: NodeFacts) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Whether MLflow can be used from the driver; the rest of the doctor is in tests/e2e."""
+"""MLflow as the driver sees it, and clusters that refuse it; the rest is in tests/e2e."""
 
 import http.server
 import socket
@@ -6,7 +6,9 @@ import threading
 
 import pytest
 
-from tuners.doctor import _log_in, mlflow_fault
+from tests.tuners.small import refusal
+from tuners import doctor
+from tuners.doctor import _log_in, joined, mlflow_fault
 
 pytestmark = [
     # Of Ray, when it is imported.
@@ -109,3 +111,32 @@ def test_a_uri_that_can_never_work(uri, said, tmp_path, monkeypatch):
 def test_a_local_store_that_is_not_there_yet_is_not_made(tmp_path):
     assert mlflow_fault(f"sqlite:///{tmp_path}/mlflow.db") == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def join(monkeypatch, error):
+    """Joins a cluster that is there, where ray.init raises the error."""
+
+    def init(**arguments):
+        raise error
+
+    monkeypatch.setattr(doctor, "check_joinable", lambda address, script: address)
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "1")
+    with joined("10.0.0.1:6379", "sweeps/doctor.py"):
+        raise AssertionError("joined")
+
+
+def test_a_cluster_that_wants_another_token(monkeypatch):
+    refused = ConnectionError("Failed to connect to Ray cluster")
+    refused.__cause__ = RuntimeError("Traceback:\n  AuthenticationError: token is missing\n")
+    line = refusal(join, monkeypatch, refused)
+    assert "10.0.0.1:6379 does not let this process in" in line
+    assert "AuthenticationError: token is missing" in line
+    assert "RAY_AUTH_MODE" in line
+
+
+def test_other_errors_of_ray_keep_their_traceback(monkeypatch):
+    error = RuntimeError("a mistake of ours")
+    with pytest.raises(RuntimeError) as raised:
+        join(monkeypatch, error)
+    assert raised.value is error

@@ -49,6 +49,10 @@ PLANTED = {
         {"error": "TimeoutError: no answer within 60 s"},
         ["could not be examined", "no answer within 60 s", "Ray's logs"],
     ),
+    "a token too many": (
+        {"error": "ActorDiedError: The actor never ran - it was cancelled before it started."},
+        ["could not be examined", "RAY_AUTH_MODE"],
+    ),
     "no device": (
         {"device_error": "RuntimeError: Unknown backend", "gpus": 1.0},
         ["JAX has no device: RuntimeError: Unknown backend"],
