@@ -52,7 +52,8 @@ def main(flags: Flags) -> int:
     if flags.expect_gpus < 0:
         raise BadInput(f"expect_gpus is {flags.expect_gpus}, but must be at least 0")
     apply_ray_settings(flags.address)
-    from tuners.doctor import diagnose, joined  # Ray takes seconds to import
+    from tuners.doctor import diagnose  # Ray takes seconds to import
+    from tuners.joining import joined
 
     with joined(flags.address, "sweeps/doctor.py"):
         found = diagnose(

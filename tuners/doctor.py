@@ -3,20 +3,14 @@
 ``tuners/examination.py`` is what runs on each node, ``tuners/faults.py`` judges what it found.
 """
 
-import logging
-import os
-import re
-import socket
+import threading
 import time
-import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import ray
 from ray.exceptions import RayError
@@ -34,14 +28,10 @@ from tuners.examination import (
     train_a_segment,
 )
 from tuners.faults import find_faults
-from tuners.joining import check_joinable
-from tuners.space import BadInput
-from tuners.spec import check_tracking_uri
+from tuners.tracking_check import tracking_fault
 
 _CLOCK_READINGS = 5
-_SERVER_TIMEOUT = 5.0
 _LEAVE_WITHIN = 10.0
-_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 @dataclass(frozen=True)
@@ -94,48 +84,8 @@ def diagnose(
         place = str(Path(place).absolute())
     driver, nodes = _examine_all(Store(place, uuid.uuid4().hex[:8]), timeout, trains)
     faults = find_faults(driver, nodes, expect_gpus)
-    fault = "" if tracking_uri is None else mlflow_fault(tracking_uri)
+    fault = "" if tracking_uri is None else tracking_fault(tracking_uri)
     return Diagnosis(nodes, faults + [fault] * bool(fault))
-
-
-@contextmanager
-def joined(address: str | None, script: str) -> Iterator[None]:
-    """Joins the cluster at ``address``, or starts Ray here; leaves it at the end.
-
-    Raises:
-        BadInput: it cannot be joined, and what to type instead.
-    """
-    there = check_joinable(address, script)
-    try:
-        if there is None:
-            _init(address, include_dashboard=False)
-        else:
-            _join(address, there, script)
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _join(address: str | None, there: str, script: str) -> None:
-    # It answers, or this would not be tried; one that refuses us is asked 20 times by default.
-    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "3")
-    try:
-        _init(address)
-    except ConnectionError as error:
-        raise BadInput(
-            f"the cluster at {there} does not let this process in ({in_a_line(error.__cause__)}):"
-            " set RAY_AUTH_MODE here as on its head, where `ray get-auth-token` shows the token"
-        ) from error
-    except RuntimeError as error:
-        if "Version mismatch" not in str(error):
-            raise
-        raise BadInput(
-            f"{error} start {script} with the Python that Ray was started with"
-        ) from error
-
-
-def _init(address: str | None, **arguments: Any) -> None:
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **arguments)
 
 
 class Examiner:
@@ -160,7 +110,9 @@ def _examine_all(store: Store, timeout: float, trains: bool) -> tuple[NodeFacts,
         }
         facts.update(_answers(facts, asked, timeout, failure))
 
-    driver = NodeFacts(DRIVER, versions=software(), store_error=store.leave(DRIVER))
+    # In a thread: a share whose server is away holds for ever who writes to it.
+    store_error = _within(timeout, store.leave, DRIVER)
+    driver = NodeFacts(DRIVER, versions=software(), store_error=store_error)
     try:
         ask(examine, store)
         for name, known in facts.items():
@@ -172,7 +124,18 @@ def _examine_all(store: Store, timeout: float, trains: bool) -> tuple[NodeFacts,
             ask(train_a_segment, failure="train_error")
     finally:
         _leave(store, facts, examiners)
+        if not store_error:
+            store.remove()
     return driver, list(facts.values())
+
+
+def _within(seconds: float, function: Callable[[str], str], argument: str) -> str:
+    """Returns the function's answer, or that there was none."""
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(function(argument)), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answers[0] if answers else f"no answer within {seconds:.0f} s"
 
 
 def _alive_nodes() -> dict[str, Mapping[str, Any]]:
@@ -198,7 +161,8 @@ def _blank(name: str, entry: Mapping[str, Any]) -> NodeFacts:
         name,
         cpus=resources.get("CPU", 0.0),
         gpus=resources.get("GPU", 0.0),
-        ray_folder=str(Path(entry["RayletSocketName"]).parent),
+        # FOLDER/session_.../sockets/raylet
+        ray_folder=str(Path(entry["RayletSocketName"]).parents[2]),
     )
 
 
@@ -242,7 +206,7 @@ def _read_clock(node: NodeFacts, examiner: Any, timeout: float) -> NodeFacts:
 
 
 def _leave(store: Store, facts: Mapping[str, NodeFacts], examiners: Mapping[str, Any]) -> None:
-    """Removes every file from the store and ends the examiners."""
+    """Has each node remove its file from the store, and ends the examiners."""
     removed = [
         examiner.run.remote(store.clean, name)
         for name, examiner in examiners.items()
@@ -250,55 +214,5 @@ def _leave(store: Store, facts: Mapping[str, NodeFacts], examiners: Mapping[str,
     ]
     if removed:
         ray.wait(removed, num_returns=len(removed), timeout=_LEAVE_WITHIN)
-    store.remove()
     for examiner in examiners.values():
         ray.kill(examiner)
-
-
-def mlflow_fault(uri: str) -> str:
-    """Returns a line that says why MLflow cannot be used from here, or ""."""
-    try:
-        check_tracking_uri(uri)
-        _reach(uri)
-    except BadInput as error:
-        return str(error)
-    except Exception as error:  # of sockets, of HTTP, of each database's own client
-        return (
-            f"driver: MLflow at {_without_login(uri)} cannot be used: {in_a_line(error)}; wanted"
-            f" an answer within {_SERVER_TIMEOUT:.0f} s: start it (after a 403 with"
-            " --allowed-hosts), or give another --tracking-uri"
-        )
-    return ""
-
-
-def _reach(uri: str) -> None:
-    """Returns if MLflow's server or database answers.
-
-    Raises:
-        Exception: why it does not.
-    """
-    parts = urlsplit(uri)
-    scheme = parts.scheme.split("+")[0]
-    if scheme in ("http", "https"):
-        _get_health(_without_login(uri))  # which is asked for everywhere but there
-    elif scheme != "sqlite":
-        port = parts.port or _PORTS[scheme]
-        # MLflow would try an address where nothing listens again and again, for minutes.
-        socket.create_connection((parts.hostname, port), timeout=_SERVER_TIMEOUT).close()
-        _log_in(uri)
-
-
-def _without_login(uri: str) -> str:
-    return re.sub(r"//.*@", "//", uri)
-
-
-def _get_health(uri: str) -> None:
-    with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SERVER_TIMEOUT) as answer:
-        if answer.read(100).strip() != b"OK":
-            raise ConnectionError("something answers there, but it is not MLflow")
-
-
-def _log_in(uri: str) -> None:
-    from mlflow.store.db.utils import create_sqlalchemy_engine
-
-    create_sqlalchemy_engine(uri).connect().close()

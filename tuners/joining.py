@@ -1,12 +1,65 @@
-"""Whether a Ray cluster can be joined from here: said at once, where Ray would wait for minutes."""
+"""Joins a Ray cluster, or says at once why it cannot be, where Ray would wait for minutes."""
 
+import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from tuners.examination import in_a_line
 from tuners.space import BadInput
 
 _ANSWERS_WITHIN = 3.0  # seconds to open a connection
+
+
+@contextmanager
+def joined(address: str | None, script: str) -> Iterator[None]:
+    """Joins the cluster at ``address``, or starts Ray here; leaves it at the end.
+
+    Raises:
+        BadInput: it cannot be joined, and what to type instead.
+    """
+    there = check_joinable(address, script)
+    import ray
+
+    try:
+        if there is None:
+            _init(address, include_dashboard=False)
+        else:
+            _join(address, there, script)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str | None, there: str, script: str) -> None:
+    """Joins the cluster that answers at ``there``.
+
+    Raises:
+        BadInput: it does not let this process in.
+    """
+    # It answers, or this would not be tried; one that refuses us is asked 20 times by default.
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "3")
+    try:
+        _init(address)
+    except ConnectionError as error:
+        raise BadInput(
+            f"the cluster at {there} does not let this process in ({in_a_line(error.__cause__)}):"
+            " set RAY_AUTH_MODE here as on its head, where `ray get-auth-token` shows the token"
+        ) from error
+    except RuntimeError as error:
+        if "Version mismatch" not in str(error):
+            raise
+        raise BadInput(
+            f"{error} start {script} with the Python that Ray was started with"
+        ) from error
+
+
+def _init(address: str | None, **arguments: Any) -> None:
+    import ray
+
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **arguments)
 
 
 def check_joinable(address: str | None, script: str) -> str | None:

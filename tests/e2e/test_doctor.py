@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import ray
 
 import rlcore
 from tests.e2e.processes import Scripts
-from tuners.doctor import diagnose, quick_check
+from tuners import doctor
 from tuners.ray_settings import SETTINGS
 
 pytestmark = [
@@ -34,6 +35,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+PATIENCE = 300.0  # seconds; a node takes about 3 to answer on idle cores
+quick_check = partial(doctor.quick_check, timeout=PATIENCE)
+diagnose = partial(doctor.diagnose, timeout=PATIENCE)
 
 OF_ITS_OWN = Path("/proc/self/cwd/store")
 if not OF_ITS_OWN.parent.exists():
@@ -179,6 +184,17 @@ def test_a_node_of_other_versions(nodes, tmp_path):
     assert lines[1].startswith(f"{name}: the code's version is ")
 
 
+def test_a_node_whose_clock_is_ahead(nodes, tmp_path):
+    """Python runs sitecustomize.py as it starts."""
+    (tmp_path / "python").mkdir()
+    program = "import time\nright = time.time\ntime.time = lambda: right() + 3600\n"
+    (tmp_path / "python" / "sitecustomize.py").write_text(program)
+    searched = os.pathsep.join([str(tmp_path / "python"), os.environ.get("PYTHONPATH", "")])
+    with nodes.one_more(env_vars={"PYTHONPATH": searched}) as (name, _):
+        (line,) = quick_check(tmp_path / "runs")
+    assert line.startswith(f"{name}: its clock is 3600.0 s ahead of the driver's")
+
+
 def test_a_node_without_the_code(nodes, tmp_path):
     (tmp_path / "tuners").mkdir()
     (tmp_path / "tuners" / "__init__.py").touch()
@@ -257,7 +273,7 @@ def scripts(make_scripts: Callable[[str], Scripts]) -> Scripts:
 
 
 def test_the_script_shows_a_row_a_node_and_leaves_nothing(nodes, scripts):
-    finished = scripts.run("doctor", "--address", nodes.cluster.address)
+    finished = scripts.run("doctor", "--address", nodes.cluster.address, "--timeout", PATIENCE)
     assert finished.code == 0, finished
     for name in (nodes.head, nodes.worker):
         (row,) = (line for line in finished.stdout.splitlines() if line.strip().startswith(name))

@@ -8,7 +8,7 @@ from ray._private import services
 
 from tests.tuners.small import refusal
 from tuners import joining
-from tuners.joining import check_joinable
+from tuners.joining import check_joinable, joined
 
 SCRIPT = "sweeps/doctor.py"
 
@@ -105,3 +105,32 @@ def test_what_is_no_address(address, monkeypatch):
     assert f"address is '{address}', but must be HOST:PORT" in refusal(
         check_joinable, address, SCRIPT
     )
+
+
+def join(monkeypatch, error):
+    """Joins a cluster that is there, where ray.init raises the error."""
+
+    def init(**arguments):
+        raise error
+
+    monkeypatch.setattr(joining, "check_joinable", lambda address, script: address)
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "1")
+    with joined("10.0.0.1:6379", "sweeps/doctor.py"):
+        raise AssertionError("joined")
+
+
+def test_a_cluster_that_wants_another_token(monkeypatch):
+    refused = ConnectionError("Failed to connect to Ray cluster")
+    refused.__cause__ = RuntimeError("Traceback:\n  AuthenticationError: token is missing\n")
+    line = refusal(join, monkeypatch, refused)
+    assert "10.0.0.1:6379 does not let this process in" in line
+    assert "AuthenticationError: token is missing" in line
+    assert "RAY_AUTH_MODE" in line
+
+
+def test_other_errors_of_ray_keep_their_traceback(monkeypatch):
+    error = RuntimeError("a mistake of ours")
+    with pytest.raises(RuntimeError) as raised:
+        join(monkeypatch, error)
+    assert raised.value is error
