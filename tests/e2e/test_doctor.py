@@ -228,10 +228,10 @@ def test_a_node_that_does_not_answer(nodes, tmp_path):
         raylet = node.all_processes["raylet"][0].process.pid
         os.kill(raylet, signal.SIGSTOP)
         try:
-            (line,) = quick_check(tmp_path, timeout=8.0)
+            (line,) = quick_check(tmp_path, timeout=20.0)
         finally:
             os.kill(raylet, signal.SIGCONT)
-    assert line.startswith(f"{name}: could not be examined: TimeoutError: no answer within 8 s")
+    assert line.startswith(f"{name}: could not be examined: TimeoutError: no answer within 20 s")
     assert list(tmp_path.iterdir()) == []
 
 
