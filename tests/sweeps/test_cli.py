@@ -14,6 +14,7 @@ from sweeps import (
     balance_shapes,
     cli,
     compare,
+    doctor,
     evaluate,
     export_best,
     hyperparam_search,
@@ -37,6 +38,7 @@ SCRIPTS = {
     "track": track,
     "report": report,
     "compare": compare,
+    "doctor": doctor,
 }
 
 
@@ -232,6 +234,10 @@ def run_script(name, *arguments, cwd):
         ("train", ["--resume", "missing"], "no sweep 'missing' in runs; the latest there: none"),
         ("report", [], "NAME"),
         ("report", ["missing"], "no sweep 'missing' in runs; the latest there: none"),
+        ("doctor", ["--tracking-uri", "ftp://host"], "tracking URI is 'ftp://host'; allowed"),
+        ("doctor", ["--address", "127.0.0.1:1"], "no Ray cluster answers at "),
+        ("doctor", ["--address", "ray://10.0.0.1:10001"], "ray submit cluster.yaml"),
+        ("doctor", ["--timeout", "0"], "timeout is 0 s, but must be above 0"),
         ("compare", ["one"], "give the names of at least two sweeps; given: one"),
     ],
 )

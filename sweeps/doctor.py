@@ -1,0 +1,115 @@
+"""Look at a Ray cluster before a sweep: every node in a row, every fault in a line.
+
+Looks on each node at versions, devices, free memory and disk, the shared store and the clock, and
+trains a segment there; looks at MLflow from here.  Run it on a machine of the cluster.  Takes about
+10 s, up to a minute where nothing is compiled yet.  Exit code 1 if there are faults.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tuners.examination import NodeFacts
+
+_LOG_WIDTH = 110
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Which cluster, and what a sweep would use there."""
+
+    runs_dir: str = "runs"
+    """Folder that holds one folder a sweep, the same on all nodes; or s3://BUCKET/FOLDER."""
+    tracking_uri: str | None = None
+    """MLflow store or server; sqlite:///mlflow.db if not given."""
+    address: str | None = None
+    """Address of a running Ray cluster; if not given the one here, or Ray is started here."""
+    expect_gpus: int = 0
+    """GPUs that JAX must have on all nodes together."""
+    timeout: float = 120.0
+    """Seconds that a node has to answer, and again to compile and train."""
+    quick: bool = False
+    """Leave out compiling and training."""
+
+
+def main(flags: Flags) -> int:
+    """Examines the cluster and prints what it found; returns 1 if there are faults."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from tuners.ray_settings import apply_ray_settings
+    from tuners.space import BadInput
+    from tuners.spec import DEFAULT_TRACKING_URI, check_tracking_uri
+
+    tracking_uri = flags.tracking_uri or DEFAULT_TRACKING_URI
+    check_tracking_uri(tracking_uri)
+    if flags.timeout <= 0:
+        raise BadInput(f"timeout is {flags.timeout:g} s, but must be above 0")
+    if flags.expect_gpus < 0:
+        raise BadInput(f"expect_gpus is {flags.expect_gpus}, but must be at least 0")
+    apply_ray_settings(flags.address)
+    from tuners.doctor import diagnose  # Ray takes seconds to import
+    from tuners.joining import joined
+
+    with joined(flags.address, "sweeps/doctor.py"):
+        found = diagnose(
+            flags.runs_dir,
+            tracking_uri,
+            expect_gpus=flags.expect_gpus,
+            timeout=flags.timeout,
+            trains=not flags.quick,
+        )
+    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
+    console.print(_table(found.nodes))
+    for fault in found.faults:
+        console.print(f"[red]fault[/red]  {escape(fault)}", highlight=False, soft_wrap=True)
+    if not found.faults:
+        console.print("All is well.")
+    return 1 if found.faults else 0
+
+
+def _table(nodes: "Sequence[NodeFacts]") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title="memory and disk: GB free; clock: s ahead of the driver's; trainer: s to train",
+        box=box.SIMPLE,
+    )
+    table.add_column("node")
+    for name in ("Python", "Ray", "JAX"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("device")
+    for name in ("memory", "disk", "store", "clock", "trainer"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for node in nodes:
+        if node.error:
+            table.add_row(node.node, "?")
+        else:
+            table.add_row(node.node, *_cells(node))
+    return table
+
+
+def _cells(node: "NodeFacts") -> list[str]:
+    device = f"{node.gpus_in_jax} x {node.device}" if node.gpus_in_jax else node.device
+    store = "not shared" if node.unseen else "shared"
+    trained = "" if node.train_seconds is None else f"{node.train_seconds:.1f}"
+    return [
+        *(node.versions[name] for name in ("python", "ray", "jax")),
+        "none" if node.device_error else device,
+        f"{node.memory:.1f}",
+        f"{min(node.disks.values()):.1f}",
+        "not writable" if node.store_error else store,
+        f"{node.clock_offset:+.3f}",
+        "fails" if node.train_error else trained,
+    ]
+
+
+if __name__ == "__main__":
+    from sweeps.cli import run
+
+    run(Flags, main, __doc__)

@@ -1,0 +1,136 @@
+"""An address that cannot be joined is refused at once, in a line that says what to type instead."""
+
+import socket
+import time
+
+import pytest
+from ray._private import services
+
+from tests.tuners.small import refusal
+from tuners import joining
+from tuners.joining import check_joinable, joined
+
+SCRIPT = "sweeps/doctor.py"
+
+
+@pytest.fixture(autouse=True)
+def lonely(monkeypatch):
+    """A machine on which no Ray runs, or did."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(services, "_find_address_from_flag", lambda flag: set())
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda folder: None)
+    monkeypatch.setattr(services, "get_node_ip_address", lambda *arguments: "127.0.0.1")
+
+
+@pytest.fixture
+def listening():
+    """The address of a socket that answers, though not as Ray does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def closed():
+    """An address at which nothing answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    return address
+
+
+def test_without_an_address_ray_is_started_here():
+    assert check_joinable(None, SCRIPT) is None
+
+
+def test_a_cluster_of_this_machine_can_be_joined(listening, monkeypatch):
+    monkeypatch.setattr(services, "_find_address_from_flag", lambda flag: {listening})
+    assert check_joinable(listening, SCRIPT) == listening
+    assert check_joinable("auto", SCRIPT) == listening
+    assert check_joinable(listening.replace("127.0.0.1", "localhost"), SCRIPT) == listening
+    monkeypatch.setenv("RAY_ADDRESS", listening)
+    assert check_joinable(None, SCRIPT) == listening
+
+
+def test_an_address_that_does_not_answer(closed, monkeypatch):
+    begun = time.monotonic()
+    line = refusal(check_joinable, closed, SCRIPT)
+    assert f"no Ray cluster answers at {closed}" in line
+    assert "ray up cluster.yaml" in line
+    assert "leave out --address" in line
+    monkeypatch.setenv("RAY_ADDRESS", closed)
+    assert "RAY_ADDRESS" in refusal(check_joinable, None, SCRIPT)
+    assert time.monotonic() - begun < 10
+
+
+def test_an_address_from_which_no_packet_comes_back(monkeypatch):
+    def wait_in_vain(where, timeout):
+        assert timeout <= 5
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", wait_in_vain)
+    assert "no Ray cluster answers at 10.1.2.3:6379" in refusal(
+        check_joinable, "10.1.2.3:6379", SCRIPT
+    )
+
+
+def test_a_cluster_that_this_machine_is_not_part_of(listening):
+    line = refusal(check_joinable, listening, SCRIPT)
+    assert f"not part of the cluster at {listening}" in line
+    assert "ray submit cluster.yaml sweeps/doctor.py" in line
+
+
+def test_a_cluster_that_ended_without_a_word(closed, monkeypatch):
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda folder: closed)
+    line = refusal(check_joinable, None, SCRIPT)
+    assert closed in line
+    assert "ray stop" in line
+
+
+def test_auto_where_no_cluster_is():
+    assert "no Ray cluster runs on this machine" in refusal(check_joinable, "auto", SCRIPT)
+
+
+@pytest.mark.parametrize("scheme", ["ray", "http"])
+def test_a_client_is_sent_to_the_head(scheme):
+    line = refusal(check_joinable, f"{scheme}://10.1.2.3:10001", SCRIPT)
+    assert "ray submit cluster.yaml sweeps/doctor.py" in line
+
+
+@pytest.mark.parametrize("address", ["head", "127.0.0.1:port", "no.such.host.invalid:6379", ":1"])
+def test_what_is_no_address(address, monkeypatch):
+    def unknown(host):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    if "invalid" in address:
+        monkeypatch.setattr(joining.socket, "gethostbyname", unknown)
+    assert f"address is '{address}', but must be HOST:PORT" in refusal(
+        check_joinable, address, SCRIPT
+    )
+
+
+def join(monkeypatch, error):
+    """Joins a cluster that is there, where ray.init raises the error."""
+
+    def init(**arguments):
+        raise error
+
+    monkeypatch.setattr(joining, "check_joinable", lambda address, script: address)
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "1")
+    with joined("10.0.0.1:6379", "sweeps/doctor.py"):
+        raise AssertionError("joined")
+
+
+def test_a_cluster_that_wants_another_token(monkeypatch):
+    refused = ConnectionError("Failed to connect to Ray cluster")
+    refused.__cause__ = RuntimeError("Traceback:\n  AuthenticationError: token is missing\n")
+    line = refusal(join, monkeypatch, refused)
+    assert "10.0.0.1:6379 does not let this process in" in line
+    assert "AuthenticationError: token is missing" in line
+    assert "RAY_AUTH_MODE" in line
+
+
+def test_other_errors_of_ray_keep_their_traceback(monkeypatch):
+    error = RuntimeError("a mistake of ours")
+    with pytest.raises(RuntimeError) as raised:
+        join(monkeypatch, error)
+    assert raised.value is error

@@ -1,0 +1,134 @@
+"""Joins a Ray cluster, or says at once why it cannot be, where Ray would wait for minutes."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tuners.examination import in_a_line
+from tuners.space import BadInput
+
+_ANSWERS_WITHIN = 3.0  # seconds to open a connection
+
+
+@contextmanager
+def joined(address: str | None, script: str) -> Iterator[None]:
+    """Joins the cluster at ``address``, or starts Ray here; leaves it at the end.
+
+    Raises:
+        BadInput: it cannot be joined, and what to type instead.
+    """
+    there = check_joinable(address, script)
+    import ray
+
+    try:
+        if there is None:
+            _init(address, include_dashboard=False)
+        else:
+            _join(address, there, script)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str | None, there: str, script: str) -> None:
+    """Joins the cluster that answers at ``there``.
+
+    Raises:
+        BadInput: it does not let this process in.
+    """
+    # It answers, or this would not be tried; one that refuses us is asked 20 times by default.
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "3")
+    try:
+        _init(address)
+    except ConnectionError as error:
+        raise BadInput(
+            f"the cluster at {there} does not let this process in ({in_a_line(error.__cause__)}):"
+            " set RAY_AUTH_MODE here as on its head, where `ray get-auth-token` shows the token"
+        ) from error
+    except RuntimeError as error:
+        if "Version mismatch" not in str(error):
+            raise
+        raise BadInput(
+            f"{error} start {script} with the Python that Ray was started with"
+        ) from error
+
+
+def _init(address: str | None, **arguments: Any) -> None:
+    import ray
+
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **arguments)
+
+
+def check_joinable(address: str | None, script: str) -> str | None:
+    """Returns the address that ``ray.init`` would join, or None if it would start Ray here.
+
+    Args:
+        address: as given to ``ray.init``; None looks at RAY_ADDRESS, then for a cluster here.
+        script: the file that was started; named where a command is printed.
+
+    Raises:
+        BadInput: nothing can be joined there from here, and what to type instead.
+    """
+    # Private, but this is how ray.init itself decides, and there is no public way to ask it.
+    from ray._private import services as untyped
+
+    services: Any = untyped
+    given = address or os.environ.get("RAY_ADDRESS") or ""
+    submit = f"`ray submit cluster.yaml {script}`"
+    if "://" in given:
+        raise BadInput(
+            f"address is '{given}', but {script} runs on a machine of the cluster: type {submit},"
+            f" or on the head `python {script}`"
+        )
+    services.find_gcs_addresses.cache_clear()
+    try:
+        found = services.canonicalize_bootstrap_address(address)
+        known = None if found is None else _resolved(found)
+    except ConnectionError as error:
+        raise BadInput(
+            "no Ray cluster runs on this machine: start one with `ray start --head`, leave out"
+            f" --address auto to use this machine alone, or type {submit}"
+        ) from error
+    except (ValueError, OSError) as error:
+        raise BadInput(
+            f"address is '{given}', but must be HOST:PORT of a host that is known"
+        ) from error
+    if known is None:
+        return None
+    if not _answers(known):
+        raise BadInput(_silent(given, f"{known[0]}:{known[1]}"))
+    if known not in map(_resolved, services.find_gcs_addresses()):
+        raise BadInput(
+            f"this machine is not part of the cluster at {found}, and Ray joins no other: type"
+            f" {submit}, or on the head `python {script}`"
+        )
+    return found
+
+
+def _silent(given: str, where: str) -> str:
+    if given:
+        return (
+            f"no Ray cluster answers at {where}: start it with `ray up cluster.yaml` or"
+            " `ray start --head`, or leave out --address (and RAY_ADDRESS) to use this machine"
+        )
+    return (
+        f"the Ray cluster that ran on this machine last, at {where}, does not answer any more:"
+        " type `ray stop` to forget it, then the same again"
+    )
+
+
+def _resolved(address: str) -> tuple[str, int]:
+    """Returns the IP and the port of HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    return socket.gethostbyname(host.strip("[]")), int(port)
+
+
+def _answers(where: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(where, timeout=_ANSWERS_WITHIN):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,62 @@
+"""Whether MLflow can be used from here, without writing anything to it."""
+
+import re
+import socket
+import urllib.request
+from urllib.parse import urlsplit
+
+from tuners.examination import in_a_line
+from tuners.space import BadInput
+from tuners.spec import check_tracking_uri
+
+_ANSWERS_WITHIN = 5.0  # seconds
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def tracking_fault(uri: str) -> str:
+    """Returns a line that says why MLflow cannot be used from here, or ""."""
+    try:
+        check_tracking_uri(uri)
+        _reach(uri)
+    except BadInput as error:
+        return f"driver: {error}"
+    except Exception as error:  # of sockets, of HTTP, of each database's own client
+        return (
+            f"driver: MLflow at {_without_login(uri)} cannot be used: {in_a_line(error)}; wanted"
+            f" an answer within {_ANSWERS_WITHIN:.0f} s: start it (after a 403 with"
+            " --allowed-hosts), or give another --tracking-uri"
+        )
+    return ""
+
+
+def _reach(uri: str) -> None:
+    """Returns if MLflow's server or database answers.
+
+    Raises:
+        Exception: why it does not.
+    """
+    parts = urlsplit(uri)
+    scheme = parts.scheme.split("+")[0]
+    if scheme in ("http", "https"):
+        _get_health(_without_login(uri))  # MLflow asks for a login everywhere else
+    elif scheme != "sqlite":
+        port = parts.port or _PORTS[scheme]
+        # MLflow would try an address where nothing listens again and again, for minutes.
+        socket.create_connection((parts.hostname, port), timeout=_ANSWERS_WITHIN).close()
+        _log_in(uri)
+
+
+def _without_login(uri: str) -> str:
+    return re.sub(r"//.*@", "//", uri)
+
+
+def _get_health(uri: str) -> None:
+    with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWERS_WITHIN) as answer:
+        if answer.read(100).strip() != b"OK":
+            raise ConnectionError("something answers there, but it is not MLflow")
+
+
+def _log_in(uri: str) -> None:
+    from mlflow.store.db.utils import create_sqlalchemy_engine
+
+    create_sqlalchemy_engine(uri).connect().close()
