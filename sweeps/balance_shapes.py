@@ -4,8 +4,10 @@ Prints a table of episode length, the shape's own return and the agreement of th
 plot.  Takes about half a minute on two cores.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from sweeps import places
 
 SHAPES = ("survival", "mean", "product", "geometric", "kinetic")
 
@@ -26,9 +28,9 @@ class Flags:
     """Name of the run; task and time if not given."""
     seed: int = 0
     """Decides the training seeds."""
-    tracking_uri: str | None = None
+    tracking_uri: str | None = field(default_factory=places.tracking_uri)
     """MLflow store or server; sqlite:///mlflow.db if not given."""
-    runs_dir: Path = Path("runs")
+    runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a run."""
     address: str | None = None
     """Address of a running Ray cluster; Ray is started here if not given."""

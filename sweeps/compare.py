@@ -3,11 +3,13 @@
 Sweeps that are not finished are shown with what they have.  Takes a few seconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+
+from sweeps import places
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Flags:
 
     sweeps: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """Names of the sweeps, two or more."""
-    runs_dir: Path = Path("runs")
+    runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a sweep."""
     out: Path = Path("compare.html")
     """File to write the figures to."""

@@ -7,8 +7,10 @@ trains a segment there; looks at MLflow from here.  Run it on a machine of the c
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from sweeps import places
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,9 +24,9 @@ _LOG_WIDTH = 110
 class Flags:
     """Which cluster, and what a sweep would use there."""
 
-    runs_dir: str = "runs"
+    runs_dir: str = field(default_factory=lambda: str(places.runs_dir()))
     """Folder that holds one folder a sweep, the same on all nodes; or s3://BUCKET/FOLDER."""
-    tracking_uri: str | None = None
+    tracking_uri: str | None = field(default_factory=places.tracking_uri)
     """MLflow store or server; sqlite:///mlflow.db if not given."""
     address: str | None = None
     """Address of a running Ray cluster; if not given the one here, or Ray is started here."""

@@ -5,10 +5,12 @@ statistics, the video and a README.  Takes a few seconds.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
+
+from sweeps import places
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Flags:
     """Name of the sweep."""
     out: Path = Path("best")
     """Folder to write; it must not exist."""
-    runs_dir: Path = Path("runs")
+    runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a sweep."""
     tracking_uri: str | None = None
     """MLflow store or server; the sweep's own if not given."""

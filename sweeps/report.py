@@ -4,11 +4,13 @@ One HTML file with everything in it: the test, what changed, the search, its par
 film strips and videos.  It opens without a network.  Takes a few seconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+
+from sweeps import places
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Flags:
 
     sweep: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """Name of the sweep."""
-    runs_dir: Path = Path("runs")
+    runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a sweep."""
     out: Path | None = None
     """File to write; report.html in the sweep's folder if not given."""

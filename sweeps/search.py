@@ -1,6 +1,7 @@
 """What the search scripts share: from flags to a sweep, and from its result to the terminal."""
 
 import math
+import os
 import shlex
 import sys
 import time
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sweeps import places
 from sweeps.search_flags import Flags
 from tuners.ahead import start_compiling
 from tuners.config import baseline, static_configs
@@ -68,6 +70,10 @@ def run_search(
     console = make_console()
     if flags.searcher is None and flags.scheduler != "pbt":  # which searches by itself
         flags = replace(flags, searcher=searcher)
+    if joins_cluster(flags.address):
+        from tuners.joining import check_joinable  # imports Ray
+
+        check_joinable(flags.address, f"sweeps/{Path(script).name}")
     spec = _make_spec(flags, default_space)
     _print_plan(console, spec)
     begun = time.monotonic()
@@ -129,7 +135,9 @@ def _fresh(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]]) -
 
 
 def pick_preset(address: str | None) -> str:
-    """Returns the preset for the machine or cluster at hand."""
+    """Returns the preset for the machine or cluster at hand: SHAPESWEEP_PRESET, if that is set."""
+    if given := os.environ.get("SHAPESWEEP_PRESET"):
+        return given
     if joins_cluster(address):
         return "cluster"
     has_gpu = any(Path("/dev").glob("nvidia[0-9]*"))
@@ -238,4 +246,5 @@ def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
 
 def _runs(spec: SweepSpec) -> str:
     """Returns the flag that names the folder of sweeps, where it is not the usual one."""
-    return "" if spec.runs_dir == Path("runs") else f" --runs-dir {shlex.quote(str(spec.runs_dir))}"
+    usual = spec.runs_dir == places.runs_dir()
+    return "" if usual else f" --runs-dir {shlex.quote(str(spec.runs_dir))}"

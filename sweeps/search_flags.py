@@ -1,7 +1,9 @@
 """The flags that every search script has.  It imports nothing slow: --help is quick."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from sweeps import places
 
 
 @dataclass(frozen=True)
@@ -9,7 +11,7 @@ class Flags:
     """What a search is asked for; None leaves a setting as the preset has it."""
 
     preset: str = "auto"
-    """smoke, laptop, notebook, gpu, cluster; auto picks by the cores and GPUs there are."""
+    """smoke, laptop, notebook, gpu, cluster, gpu-cluster; auto picks by what there is."""
     task: str = "swingup"
     """The task to solve."""
     name: str | None = None
@@ -50,9 +52,10 @@ class Flags:
     """Seeds of each of them."""
     test_seeds: int | None = None
     """Seeds of winner and baseline in the final test."""
-    tracking_uri: str | None = None
+    tracking_uri: str | None = field(default_factory=places.tracking_uri)
     """MLflow store or server; sqlite:///mlflow.db if not given."""
-    runs_dir: Path = Path("runs")
+    runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a sweep."""
     address: str | None = None
-    """Address of a running Ray cluster; Ray is started here if not given."""
+    """Address of a running Ray cluster, or "local" to start Ray here; if not given the cluster of
+    this machine, if one runs."""

@@ -4,8 +4,10 @@ What MLflow holds already stays as it is.  Takes seconds.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from sweeps import places
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class Flags:
 
     sweep: str
     """Name of the sweep."""
-    runs_dir: Path = Path("runs")
+    runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a sweep."""
     tracking_uri: str | None = None
     """MLflow store or server; the sweep's own if not given."""

@@ -5,8 +5,10 @@ followed in MLflow like a trial.  The preset `laptop` takes about five seconds o
 at a score of about 830; `notebook` takes a quarter of an hour on two cores.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from sweeps import places
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,9 @@ class Flags:
     """Environment steps per seed."""
     video_every: int = 0
     """Film the policy every so many segments; 0 films the last only."""
-    tracking_uri: str | None = None
+    tracking_uri: str | None = field(default_factory=places.tracking_uri)
     """MLflow store or server; sqlite:///mlflow.db if not given."""
-    runs_dir: Path = Path("runs")
+    runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a run."""
 
 

@@ -18,15 +18,14 @@ GAIN = 1.25  # in steps/s, that four times as many trials must bring
 MEMORY = 0.8  # of the device's, that they may need
 
 
-def slots_that_pay(spec: SweepSpec) -> int:
-    """Returns how many trials of a sweep one GPU of the cluster should train at once.
+def slots_that_pay(spec: SweepSpec, gpus: int) -> int:
+    """Returns how many trials of a sweep each of the cluster's ``gpus`` should train at once.
 
     On a CPU it is one: a core gains nothing by training several trials in one program.
     """
     if not spec.uses_gpu:
         return 1
-    gpus = max(1, int(ray.cluster_resources().get("GPU", 1)))
-    most = -(-spec.num_trials // gpus)
+    most = -(-spec.num_trials // max(1, gpus))
     environment = {"env_vars": gpu_environment(spec.precision)}
     measure = ray.remote(num_gpus=1, num_cpus=0, runtime_env=environment)(_measure_once)
     slots: int = ray.get(measure.remote(spec.base.to_dict(), most))

@@ -8,24 +8,25 @@ from contextlib import contextmanager
 from typing import Any
 
 from tuners.examination import in_a_line
+from tuners.ray_settings import LOCAL, joins_cluster
 from tuners.space import BadInput
 
 _ANSWERS_WITHIN = 3.0  # seconds to open a connection
 
 
 @contextmanager
-def joined(address: str | None, script: str) -> Iterator[None]:
+def joined(address: str | None, script: str = "sweeps/reward_search.py") -> Iterator[None]:
     """Joins the cluster at ``address``, or starts Ray here; leaves it at the end.
 
     Raises:
         BadInput: it cannot be joined, and what to type instead.
     """
-    there = check_joinable(address, script)
+    there = check_joinable(address, script) if joins_cluster(address) else None
     import ray
 
     try:
         if there is None:
-            _init(address, include_dashboard=False)
+            _init(LOCAL, include_dashboard=False)
         else:
             _join(address, there, script)
         yield

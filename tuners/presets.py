@@ -79,7 +79,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gpus_per_trial": 0.25,
         "slots": 0,
     },
-    # Many cores or GPUs on several machines.
+    # Many GPUs on several machines.
+    "gpu-cluster": {
+        "ppo": PPOConfig(num_envs=256, seeds_per_trial=4),
+        "budget": 32 * 4 * 256 * 64,
+        "grace_period": 4 * 4 * 256 * 64,
+        "num_trials": 1024,
+        "num_finalists": 8,
+        "validation_seeds": 8,
+        "test_seeds": 16,
+        "gpus_per_trial": 0.25,
+        "slots": 0,
+    },
+    # Many cores on several machines.
     "cluster": {
         "ppo": PPOConfig(seeds_per_trial=4),
         "budget": 32 * PPOConfig().steps_per_segment,

@@ -1,6 +1,8 @@
 """What Ray reads from the environment, some of it when it is imported."""
 
 import os
+import socket
+from pathlib import Path
 
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own tables say it all
@@ -15,6 +17,7 @@ SETTINGS = {
     # dozen; Ray would let as many start as there are cores, and warn of each one more.
     "RAY_worker_maximum_startup_concurrency": "64",
 }
+LOCAL = "local"  # an address: Ray is started here, for one sweep
 # Ray on one machine, as on Windows and macOS: it listens on the loopback interface alone.
 ONE_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
@@ -33,8 +36,24 @@ def gpu_environment(precision: str) -> dict[str, str]:
 
 
 def joins_cluster(address: str | None) -> bool:
-    """Returns whether ``ray.init(address)`` joins a cluster that is there."""
-    return bool(address or os.environ.get("RAY_ADDRESS"))
+    """Returns whether ``ray.init(address)`` joins a cluster: a named one, or that of this machine.
+
+    The latter is one that ``ray start`` or ``ray up`` began; address "local" leaves it alone.
+    """
+    if address == LOCAL:
+        return False
+    return bool(address or os.environ.get("RAY_ADDRESS") or _runs_here())
+
+
+def _runs_here() -> bool:
+    """Returns whether the cluster that Ray noted on this machine last still answers."""
+    noted = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    try:
+        host, _, port = noted.read_text().strip().rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=1.0):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def apply_ray_settings(address: str | None) -> None:

@@ -1,7 +1,6 @@
 """The composition root: a sweep's description in, its result out."""
 
 import json
-import logging
 import math
 import os
 import signal
@@ -22,6 +21,8 @@ from rlcore.files import replacing
 from tuners import tracking
 from tuners.adapter import InterruptStopper, PlanSearcher, SweepCallback, outcome_of
 from tuners.console import SweepConsole
+from tuners.doctor import quick_check
+from tuners.joining import joined
 from tuners.layout import COMPARISON_FILE, STATE_FILE, TUNE_FOLDER, newest_checkpoint
 from tuners.media import MediaQueue
 from tuners.phases import BASELINE, Job, Plan, job_from_row, job_name
@@ -30,6 +31,7 @@ from tuners.ray_settings import joins_cluster
 from tuners.results import OUTCOME_COLUMNS, ResultsWriter, read_segments, read_trials
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import LEARNING
+from tuners.space import BadInput
 from tuners.spec import SweepSpec
 from tuners.stopping import replay
 from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, slot_use, utilisation
@@ -136,13 +138,16 @@ def run_jobs(
 
     Raises:
         Interrupted: Ctrl-C was pressed.
+        BadInput: the cluster cannot be joined, or is not fit.
     """
     follower = tracking.start_following(spec.folder, spec.tracking_uri)
     tracked = False
     try:
         with screen:
             screen.note("starting Ray")
-            with _ray(address):
+            with joined(address):
+                if joins_cluster(address):
+                    _refuse_if_unfit(spec, screen)
                 cores = ray.cluster_resources().get("CPU", 1.0)
                 media = MediaQueue(spec.folder, processes=min(_MAX_ARTISTS, max(1, int(cores))))
                 segments, failures = _train(spec, plan, screen, media, is_filmed)
@@ -379,15 +384,17 @@ def _finish_media(spec: SweepSpec, plan: Plan, media: MediaQueue) -> list[str]:
     return failures + media.wait(timeout=60.0)
 
 
-@contextmanager
-def _ray(address: str | None) -> Iterator[None]:
-    """Starts Ray, or joins the cluster at ``address``; leaves it at the end."""
-    local: dict[str, Any] = {} if joins_cluster(address) else {"include_dashboard": False}
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+def _refuse_if_unfit(spec: SweepSpec, screen: SweepConsole) -> None:
+    """Looks at every node of the cluster before the first trial.
+
+    Raises:
+        BadInput: what is wrong where, and what to do.
+    """
+    screen.note("looking at every node")
+    faults = quick_check(spec.runs_dir)
+    if faults:
+        rest = f" (and {len(faults) - 1} more: sweeps/doctor.py lists them)" * (len(faults) > 1)
+        raise BadInput(f"the cluster is not fit for a sweep: {faults[0]}{rest}")
 
 
 @contextmanager

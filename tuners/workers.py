@@ -5,9 +5,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
+import yaml
 
 from tuners.calibration import slots_that_pay
 from tuners.pack_server import keep_packs
@@ -26,7 +28,8 @@ class Workers:
     Attributes:
         trainable: its class.
         resources: what one of them occupies.
-        at_once: as many as the cluster holds now.
+        at_once: as many as the cluster holds, once it has grown: so many wait, that an autoscaler
+            sees how many machines are wanted.
         config: that each is given beside its job's.
     """
 
@@ -42,7 +45,7 @@ def workers_of(spec: SweepSpec) -> Iterator[Workers]:
 
     Packs end with it.
     """
-    slots = spec.slots or slots_that_pay(spec)
+    slots = spec.slots or slots_that_pay(spec, int(largest_cluster().get("GPU", 0.0)))
     if slots == 1:
         resources = {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}
         yield Workers(SegmentTrainable, resources, _at_once(resources))
@@ -59,6 +62,30 @@ def workers_of(spec: SweepSpec) -> Iterator[Workers]:
 
 
 def _at_once(resources: dict[str, float]) -> int:
-    there = ray.cluster_resources()
+    there = largest_cluster()
     needed = {"CPU": resources["cpu"], "GPU": resources["gpu"]}
     return max(1, min(int(there.get(name, 0.0) / part) for name, part in needed.items() if part))
+
+
+def largest_cluster(config: Path = Path("~/ray_bootstrap_config.yaml")) -> dict[str, float]:
+    """Returns how many CPU and GPU there are, or may be once the cluster has grown.
+
+    Args:
+        config: what ``ray up`` leaves on the head; without it a cluster stays as it is.
+    """
+    there = ray.cluster_resources()
+    try:
+        entries = yaml.safe_load(config.expanduser().read_text())
+        kinds, head = entries["available_node_types"], entries["head_node_type"]
+        most = int(entries["max_workers"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return there
+    grown = dict(there)
+    for name in ("CPU", "GPU"):
+        each = [
+            (kind.get("resources") or {}).get(name, 0.0) * min(kind.get("max_workers", most), most)
+            for kind_name, kind in kinds.items()
+            if kind_name != head
+        ]
+        grown[name] = max(there.get(name, 0.0), *each, 0.0)
+    return grown

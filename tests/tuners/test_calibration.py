@@ -50,7 +50,7 @@ def test_no_more_slots_are_tried_than_memory_holds(measured, monkeypatch):
 
 
 def test_on_a_cpu_trials_are_not_packed(tmp_path):
-    assert slots_that_pay(small_spec(tmp_path, slots=0)) == 1
+    assert slots_that_pay(small_spec(tmp_path, slots=0), gpus=0) == 1
 
 
 def test_the_rate_of_a_pack_counts_every_trial_and_seed():

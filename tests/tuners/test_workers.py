@@ -8,7 +8,7 @@ from tests.tuners.small import small_spec
 from tuners import workers
 from tuners.packed_trainable import PackedTrainable
 from tuners.trainable import SegmentTrainable
-from tuners.workers import workers_of
+from tuners.workers import largest_cluster, workers_of
 
 
 @pytest.fixture
@@ -72,3 +72,28 @@ def test_packs_end_with_a_sweep_that_fails(cluster, tmp_path):
     with pytest.raises(KeyboardInterrupt), workers_of(small_spec(tmp_path, slots=4)):
         raise KeyboardInterrupt
     assert len(cluster.ended) == 1
+
+
+CLUSTER = """
+max_workers: 8
+head_node_type: head
+available_node_types:
+  head: {max_workers: 0, resources: {CPU: 0}}
+  l4: {max_workers: 8, resources: {CPU: 8, GPU: 1}}
+  a10g: {max_workers: 20, resources: {CPU: 8, GPU: 2}}
+  t4: {}
+"""
+
+
+def test_a_cluster_counts_as_large_as_it_may_grow(cluster, tmp_path):
+    config = tmp_path / "ray_bootstrap_config.yaml"
+    config.write_text(CLUSTER)
+    assert largest_cluster(config) == {"CPU": 64.0, "GPU": 16.0}
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "max_workers: many"])
+def test_a_cluster_that_nobody_may_grow_counts_as_it_is(cluster, tmp_path, text):
+    config = tmp_path / "ray_bootstrap_config.yaml"
+    if text is not None:
+        config.write_text(text)
+    assert largest_cluster(config) == {"CPU": 8.0, "GPU": 2.0}
