@@ -221,6 +221,7 @@ def run_script(name, *arguments, cwd):
         capture_output=True,
         text=True,
         timeout=120,
+        env=os.environ | {"RAY_TMPDIR": str(cwd)},  # no cluster runs there
     )
     return process.returncode, process.stdout, process.stderr
 
