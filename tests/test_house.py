@@ -392,7 +392,10 @@ def test_each_dependency_is_bounded_on_both_sides(requirement):
     [
         ("requirements.lock", "dev"),
         ("requirements.lock", "simulators"),
+        ("requirements.lock", "cluster"),
+        ("requirements.lock", "aws"),
         ("requirements-cuda12.lock", "cuda12"),
+        ("requirements-cuda12.lock", "cluster"),
     ],
 )
 def test_locks_agree_with_pyproject(lock, extra):
