@@ -62,7 +62,7 @@ system: ## what the slow tests need beside Python (installs it as root on Debian
 
 lock: | $(UV) ## resolve both requirements files anew (ARGS=--upgrade for newer versions)
 	@$(COMPILE) --extra dev --extra simulators --extra cluster --extra aws -o requirements.lock
-	@$(COMPILE) --extra cuda12 --extra cluster -o requirements-cuda12.lock
+	@$(COMPILE) --extra cuda12 --extra cluster --constraint requirements.lock -o requirements-cuda12.lock
 
 hooks: setup ## check every commit with the locked ruff and mypy
 	@$(VENV)/bin/pre-commit install

@@ -8,6 +8,7 @@ trains a segment there; looks at MLflow from here.  Run it on a machine of the c
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps import places
@@ -36,10 +37,14 @@ class Flags:
     """Seconds that a node has to answer, and again to compile and train."""
     quick: bool = False
     """Leave out compiling and training."""
+    check: Path | None = None
+    """Look at a cluster file only, such as cluster.yaml, and at no machine."""
 
 
 def main(flags: Flags) -> int:
     """Examines the cluster and prints what it found; returns 1 if there are faults."""
+    if flags.check is not None:
+        return _check_file(flags.check)
     from rich.console import Console
     from rich.markup import escape
 
@@ -72,6 +77,23 @@ def main(flags: Flags) -> int:
     if not found.faults:
         console.print("All is well.")
     return 1 if found.faults else 0
+
+
+def _check_file(path: Path) -> int:
+    from tuners.cluster_file import check_cluster_file, unchosen_values
+    from tuners.space import BadInput
+
+    if not path.is_file():
+        raise BadInput(f"{path} is no file; cluster.yaml and cluster.onprem.yaml are examples")
+    mistakes = check_cluster_file(path) or unchosen_values(path)
+    for line in mistakes:
+        print(line)
+    if not mistakes:
+        print(
+            f"{path} is well-formed; whether its image boots and its machines are free shows only"
+            " when they start."
+        )
+    return 1 if mistakes else 0
 
 
 def _table(nodes: "Sequence[NodeFacts]") -> "Table":

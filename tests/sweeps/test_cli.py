@@ -236,6 +236,7 @@ def run_script(name, *arguments, cwd):
         ("report", [], "NAME"),
         ("report", ["missing"], "no sweep 'missing' in runs; the latest there: none"),
         ("doctor", ["--tracking-uri", "ftp://host"], "tracking URI is 'ftp://host'; allowed"),
+        ("doctor", ["--check", "missing.yaml"], "missing.yaml is no file; cluster.yaml and"),
         ("doctor", ["--address", "127.0.0.1:1"], "no Ray cluster answers at "),
         ("doctor", ["--address", "ray://10.0.0.1:10001"], "ray submit cluster.yaml"),
         ("doctor", ["--timeout", "0"], "timeout is 0 s, but must be above 0"),
