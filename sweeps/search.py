@@ -48,6 +48,7 @@ _OVERRIDES = (
     "num_finalists",
     "validation_seeds",
     "test_seeds",
+    "media",
     "tracking_uri",
     "runs_dir",
 )
@@ -240,8 +241,8 @@ def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
         )
     export = f"python sweeps/export_best.py --sweep {spec.name}{runs} --out best"
     console.print(f"  export    {export}", highlight=False)
-    video = spec.folder / "media"
-    console.print(f"  watch     {video}/*.mp4", highlight=False)
+    if spec.media:
+        console.print(f"  watch     {spec.folder / 'media'}/*.mp4", highlight=False)
 
 
 def _runs(spec: SweepSpec) -> str:

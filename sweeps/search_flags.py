@@ -52,6 +52,8 @@ class Flags:
     """Seeds of each of them."""
     test_seeds: int | None = None
     """Seeds of winner and baseline in the final test."""
+    media: bool | None = None
+    """False leaves out film strips, videos, plots and the report, which report.py makes later."""
     tracking_uri: str | None = field(default_factory=places.tracking_uri)
     """MLflow store or server; sqlite:///mlflow.db if not given."""
     runs_dir: Path = field(default_factory=places.runs_dir)

@@ -51,14 +51,14 @@ def quick_check(
     runs_dir: str | Path,
     tracking_uri: str | None = None,
     *,
-    expect_gpus: int = 0,
+    uses_gpus: bool = True,
     timeout: float = 60.0,
 ) -> list[str]:
     """Returns a line for each fault of the cluster that Ray has joined, without training there.
 
     Takes about 3 s where all is well; ``diagnose`` says what the arguments are.
     """
-    found = diagnose(runs_dir, tracking_uri, expect_gpus=expect_gpus, timeout=timeout, trains=False)
+    found = diagnose(runs_dir, tracking_uri, uses_gpus=uses_gpus, timeout=timeout, trains=False)
     return list(found.faults)
 
 
@@ -67,6 +67,7 @@ def diagnose(
     tracking_uri: str | None,
     *,
     expect_gpus: int = 0,
+    uses_gpus: bool = True,
     timeout: float = 60.0,
     trains: bool = True,
 ) -> Diagnosis:
@@ -76,6 +77,7 @@ def diagnose(
         runs_dir: the shared store: a folder, or a URI that Arrow knows.
         tracking_uri: MLflow's store or server; None leaves it out.
         expect_gpus: GPUs that JAX must have on all nodes together.
+        uses_gpus: whether JAX must have on each node the GPUs that Ray has there.
         timeout: seconds that a node has for each answer.
         trains: whether each node compiles a small trainer and trains a segment.
     """
@@ -83,7 +85,8 @@ def diagnose(
     if "://" not in place:
         place = str(Path(place).absolute())
     driver, nodes = _examine_all(Store(place, uuid.uuid4().hex[:8]), timeout, trains)
-    faults = find_faults(driver, nodes, expect_gpus)
+    judged = nodes if uses_gpus else [replace(node, gpus=0.0) for node in nodes]
+    faults = find_faults(driver, judged, expect_gpus)
     fault = "" if tracking_uri is None else tracking_fault(tracking_uri)
     return Diagnosis(nodes, faults + [fault] * bool(fault))
 

@@ -87,6 +87,8 @@ def run_sweep(spec: SweepSpec, *, console: Console, address: str | None = None) 
         if plan.winner is None:
             raise RuntimeError("the sweep ended before its plan did")
         comparisons.append(_conclude(spec, plan))
+        if not spec.media:
+            return []
         screen.note("drawing plots, videos and the report")
         return _finish_media(spec, plan, media)
 
@@ -177,7 +179,7 @@ def _train(
     def collect(event: str, row: dict[str, Any]) -> None:
         if event == "segment":
             segments.append(row)
-        elif event == "ended":
+        elif event == "ended" and spec.media:
             media.film_strip(row)
             if is_filmed(row):
                 media.video(row)
@@ -391,7 +393,8 @@ def _refuse_if_unfit(spec: SweepSpec, screen: SweepConsole) -> None:
         BadInput: what is wrong where, and what to do.
     """
     screen.note("looking at every node")
-    faults = quick_check(spec.runs_dir)
+    on_cpu = os.environ.get("JAX_PLATFORMS") == "cpu"  # whoever says so expects no GPU
+    faults = quick_check(spec.runs_dir, uses_gpus=spec.uses_gpu and not on_cpu)
     if faults:
         rest = f" (and {len(faults) - 1} more: sweeps/doctor.py lists them)" * (len(faults) > 1)
         raise BadInput(f"the cluster is not fit for a sweep: {faults[0]}{rest}")

@@ -65,6 +65,7 @@ class SweepSpec:
         precision: of products on a GPU; name in ``PRECISIONS``.
         tracking_uri: MLflow's store or server.
         runs_dir: folder that holds one folder a sweep.
+        media: whether film strips, videos, plots and the report are made.
         warm_start: the sweep whose best configurations the first trials have; for information.
         first_values: values of trials 1, 2, ...; what they leave out is the searcher's.
         extensions: trials added, each time the finished sweep was extended.
@@ -91,6 +92,7 @@ class SweepSpec:
     precision: str = "float32"
     tracking_uri: str = DEFAULT_TRACKING_URI
     runs_dir: Path = field(default_factory=lambda: Path("runs"))
+    media: bool = True
     warm_start: str | None = None
     first_values: Sequence[Mapping[str, Any]] = ()
     extensions: Sequence[int] = ()

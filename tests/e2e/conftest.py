@@ -21,6 +21,8 @@ from tuners.ray_settings import SETTINGS
 
 # Trials long enough to be caught in the middle: 64 segments of about 10 ms.
 LONG = ("--preset", "smoke", "--budget", "65536")
+# Nothing is drawn: half of the time of a small sweep.
+PLAIN = ("--media", "False")
 
 
 @dataclass
@@ -113,6 +115,8 @@ def smoke(make_scripts: Callable[[str], Scripts]) -> Sweep:
 def undisturbed(make_scripts: Callable[[str], Scripts]) -> Sweep:
     """A sweep of long trials that nobody stops: what each trial's curve must be."""
     scripts = make_scripts("undisturbed")
-    finished = scripts.run("reward_search", *LONG, "--scheduler", "none", "--name", "undisturbed")
+    finished = scripts.run(
+        "reward_search", *LONG, *PLAIN, "--scheduler", "none", "--name", "undisturbed"
+    )
     assert finished.code == 0, finished
     return Sweep(scripts, "undisturbed", finished)

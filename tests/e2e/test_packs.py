@@ -27,7 +27,7 @@ pytestmark = [*ON_RAY, pytest.mark.slow]
 
 SLOTS = 4
 TRIALS = 40
-SEARCH = {"num_trials": TRIALS, "budget": 8 * SEGMENT, "grace_period": 2 * SEGMENT}
+SEARCH = {"media": False, "num_trials": TRIALS, "budget": 8 * SEGMENT, "grace_period": 2 * SEGMENT}
 ON_GPU = {"slots": SLOTS, "gpus_per_trial": 1.0}
 
 
@@ -95,7 +95,13 @@ def test_a_static_parameter_has_a_pack_for_each_value(ray_address: str, tmp_path
     from tuners.space import Choice, Uniform
 
     space = {"learning_rate": Uniform(1e-4, 1e-2), "num_minibatches": Choice((2, 4))}
-    search = {"num_trials": 6, "budget": 4 * SEGMENT, "grace_period": SEGMENT, "space": space}
+    search = {
+        "media": False,
+        "num_trials": 6,
+        "budget": 4 * SEGMENT,
+        "grace_period": SEGMENT,
+        "space": space,
+    }
     ran = run_quietly(small_spec(tmp_path, **search, **ON_GPU), ray_address)
     assert_whole(ran.spec.folder)
     trials = trials_once(ran.spec.folder)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from rlcore.checkpoint import read_metadata
-from tests.e2e.conftest import LONG, Sweep
+from tests.e2e.conftest import LONG, PLAIN, Sweep
 from tests.e2e.processes import Running, Scripts, alive, kill, wait_until
 from tests.e2e.record import (
     Curves,
@@ -107,7 +107,7 @@ def disturb(
 @pytest.fixture(scope="module")
 def killed(make_scripts: Callable[[str], Scripts]) -> Disturbed:
     """Three times `kill -9` of the driver and all it had started, MLflow's follower included."""
-    flags = (*LONG, "--scheduler", "none")
+    flags = (*LONG, *PLAIN, "--scheduler", "none")
     return disturb(
         make_scripts("killed"), "killed", flags, [early, in_the_middle, late], Running.kill
     )
@@ -123,7 +123,8 @@ def kill_driver_alone(running: Running) -> None:
 def killed_asha(make_scripts: Callable[[str], Scripts]) -> Disturbed:
     """`kill -9` of the driver alone once ASHA has stopped a trial, and resumed at once."""
     scripts = make_scripts("killed_asha")
-    return disturb(scripts, "killed_asha", LONG, [after_a_stop], kill_driver_alone)
+    flags = (*LONG, *PLAIN)
+    return disturb(scripts, "killed_asha", flags, [after_a_stop], kill_driver_alone)
 
 
 def interrupt(running: Running) -> None:
@@ -152,7 +153,7 @@ class LostWorker:
 @pytest.fixture(scope="module")
 def lost_worker(make_scripts: Callable[[str], Scripts]) -> LostWorker:
     scripts = make_scripts("lost_worker")
-    running = scripts.start("reward_search", *LONG, "--scheduler", "none", "--name", "lost")
+    running = scripts.start("reward_search", *LONG, *PLAIN, "--scheduler", "none", "--name", "lost")
     folder = scripts.folder / "runs" / "lost"
     wait_for(early, running, folder)
     last = read_segments(folder)[-1]

@@ -15,7 +15,13 @@ pytestmark = ON_RAY
 
 # One traced and one static parameter.
 SPACE = {"learning_rate": Uniform(1e-4, 1e-2), "num_minibatches": Choice((2, 4))}
-SMALL = {"num_trials": 3, "budget": 4 * SEGMENT, "grace_period": SEGMENT, "space": SPACE}
+SMALL = {
+    "media": False,
+    "num_trials": 3,
+    "budget": 4 * SEGMENT,
+    "grace_period": SEGMENT,
+    "space": SPACE,
+}
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import random
 import pytest
 from optuna.trial import TrialState
 
-from tests.e2e.conftest import LONG, Sweep
+from tests.e2e.conftest import LONG, PLAIN, Sweep
 from tests.e2e.processes import Running, Scripts
 from tests.e2e.record import assert_one_run_a_trial, assert_whole, curves, mlflow_runs, trials_once
 from tests.e2e.test_resume import disturb, in_the_middle
@@ -27,7 +27,7 @@ def extended(make_scripts):
     disturbed = disturb(
         scripts,
         "tpe",
-        (*LONG, "--searcher", "tpe", "--num-trials", "6"),
+        (*LONG, *PLAIN, "--searcher", "tpe", "--num-trials", "6"),
         [lambda segments, _, count=count: len(segments) >= count for count in moments],
         Running.kill,
         "hyperparam_search",
@@ -77,8 +77,8 @@ def test_mlflow_shows_how_a_trial_came_about(extended):
 
 def test_a_sweep_begins_with_the_best_of_another(extended):
     scripts = extended.scripts
-    flags = ("--preset", "smoke", "--name", "warm", "--warm-start", "tpe", "--searcher", "tpe")
-    scripts.succeed("joint_search", *flags)
+    flags = (*PLAIN, "--preset", "smoke", "--name", "warm", "--warm-start", "tpe")
+    scripts.succeed("joint_search", *flags, "--searcher", "tpe")
     spec = load_spec(scripts.folder / "runs" / "warm")
     assert spec.warm_start == "tpe" and spec.first_values
     first = trials_once(spec.folder)["trial-001"]
@@ -89,14 +89,14 @@ def test_a_sweep_begins_with_the_best_of_another(extended):
     assert f'"learning_rate": {rate}' in first["config"]
 
 
-POPULATION = ("--preset", "smoke", "--scheduler", "pbt", "--num-trials", "8", "--name", "pbt")
+POPULATION = (*PLAIN, "--preset", "smoke", "--scheduler", "pbt", "--num-trials", "8")
 
 
 @pytest.fixture(scope="module")
 def population(make_scripts):
     """Population based training that nobody disturbed."""
     scripts = make_scripts("population")
-    return Sweep(scripts, "pbt", scripts.run("hyperparam_search", *POPULATION))
+    return Sweep(scripts, "pbt", scripts.run("hyperparam_search", *POPULATION, "--name", "pbt"))
 
 
 def test_a_population_ends_with_a_schedule(population):
@@ -121,7 +121,7 @@ def test_a_population_killed_and_resumed_is_the_one_that_was_not(population, mak
     disturbed = disturb(
         make_scripts("killed_population"),
         "pbt",
-        POPULATION[:-2],
+        POPULATION,
         [in_the_middle],
         Running.kill,
         "hyperparam_search",

@@ -75,6 +75,7 @@ def test_an_unknown_preset_is_refused(tmp_path):
         ("cpus_per_trial", 2.0),
         ("gpus_per_trial", 0.5),
         ("slots", 64),
+        ("media", False),
         ("precision", "tensorfloat32"),
         ("tracking_uri", "http://127.0.0.1:1"),
     ],
