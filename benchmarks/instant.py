@@ -82,7 +82,11 @@ def search(
     if trainable is not None:
         workers.PackedTrainable = trainable  # type: ignore[misc, assignment]
     plan = SearchOnly(spec)
-    alone = {"include_dashboard": False, "log_to_driver": False, "logging_level": 40}
+    alone: dict[str, Any] = {
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "logging_level": 40,
+    }
     ray.init("local", num_cpus=1, **alone)
     try:
         with make_screen(plan) as screen:

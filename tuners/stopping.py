@@ -100,7 +100,7 @@ class SearchPhaseMedian(InOrder):
     def __init__(self, metric: str, grace_period: int) -> None:
         """Judges by ``metric``, higher is better, from ``grace_period`` env_steps on."""
         super().__init__()
-        self._metric = metric
+        self._metric: str = metric
         self._grace_period = grace_period
         self._reports: dict[str, _Reports] = {}
         # By env_steps: of each job that has come so far, the mean of its reports until then.
