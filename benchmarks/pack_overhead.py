@@ -15,54 +15,16 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import psutil
 from rich.console import Console
 
-from rlcore.ppo.config import PPOConfig
+from benchmarks.instant import search
 from tuners.ray_settings import apply_ray_settings
+from tuners.spec import prepare
 
 SEGMENTS = 24
 TRIALS_A_SLOT = 6
-
-
-class InstantPack:
-    """A pack whose trials have trained as soon as they ask."""
-
-    def __init__(self, slots: int) -> None:
-        from tests.tuners.small import segment_row
-
-        self._row = segment_row("", 0) | {"worker": "", "wall_seconds": 1e-6, "cpu_seconds": 0.0}
-        self._steps: dict[str, tuple[int, int, int]] = {}
-        self.slots = slots
-
-    def enter(self, job: str, entry: dict[str, Any]) -> None:
-        """Begins a job."""
-        ppo = PPOConfig(**entry["config"]["ppo"] | {"hidden_sizes": (8,)})
-        self._steps[job] = 0, ppo.steps_per_segment, entry["config"]["budget"]
-
-    def leave(self, job: str) -> None:
-        """Forgets a job."""
-        self._steps.pop(job, None)
-
-    def advance(self, jobs: list[str]) -> dict[str, dict[str, Any]]:
-        """Returns rows that say little."""
-        rows = {}
-        for job in jobs:
-            steps, segment, budget = self._steps[job]
-            self._steps[job] = steps + segment, segment, budget
-            changes = {"env_steps": steps + segment, "done": steps + 2 * segment > budget}
-            rows[job] = {**self._row, **changes, "time": time.time(), "slots": self.slots}
-        return rows
-
-    def snapshot(self, job: str) -> "InstantPack":
-        """Returns something that can be written."""
-        return self
-
-    def write(self, folder: Path) -> None:
-        """Writes a checkpoint of nothing."""
-        (folder / "state.safetensors").write_bytes(b"")
 
 
 def timed_trainable(folder: Path) -> type:
@@ -93,20 +55,10 @@ def watch(processes: dict[int, tuple[float, float]], ended: threading.Event) -> 
 def main(slots: int) -> None:
     """Runs the search and prints what it took."""
     apply_ray_settings(None)
-    import ray
-
     from tests.tuners.small import SEGMENT, small_spec
-    from tuners import pack_server, run, workers
     from tuners.console import SweepConsole
-    from tuners.phases import Plan
     from tuners.results import read_segments
-    from tuners.spec import prepare
 
-    class SearchOnly(Plan):
-        def _candidates(self) -> Any:
-            return self._searches()
-
-    pack_server.make_pack = InstantPack
     processes: dict[int, tuple[float, float]] = {}
     ended = threading.Event()
     with tempfile.TemporaryDirectory() as folder:
@@ -119,16 +71,12 @@ def main(slots: int) -> None:
         )
         prepare(spec, resume=False)
         (begun := Path(folder) / "begun").mkdir()
-        workers.PackedTrainable = timed_trainable(begun)  # type: ignore[misc, assignment]
-        plan = SearchOnly(spec)
-        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=40)
         threading.Thread(target=watch, args=(processes, ended)).start()
         try:
-            screen = SweepConsole(plan, Console(quiet=True))
-            run._train(spec, plan, screen, MagicMock(), lambda trial: False)
+            quiet = Console(quiet=True)
+            search(spec, lambda plan: SweepConsole(plan, quiet), timed_trainable(begun))
         finally:
             ended.set()
-            ray.shutdown()
         times = [row["time"] for row in read_segments(spec.folder)]
         first = [float(file.read_text()) for file in begun.iterdir()]
     print_figures(slots, times, first, processes)

@@ -30,6 +30,10 @@ class SweepConsole:
         self._latest: dict[str, dict[str, Any]] = {}
         self._ended: dict[str, dict[str, Any]] = {}
         self._steps: dict[str, int] = {}
+        self._trained = 0  # the sum of these
+        # Of jobs that have ended: the phase, and env_steps as if trained to the end.
+        self._phases: dict[str, str] = {}
+        self._complete: dict[str, int] = {}
         self._before: float | None = None  # what an earlier run did
         self._pace: deque[tuple[float, int]] = deque()
         self._note = "starting Ray"
@@ -68,8 +72,10 @@ class SweepConsole:
             self._note = ""
             self._latest[row["trial"]] = row
             trained = row["env_steps"] - self._plan.begins_at(row["trial"])
+            before = self._steps.get(row["trial"], 0)
             self._steps[row["trial"]] = trained * len(row["seed_scores"])
-            self._pace.append((time.monotonic(), sum(self._steps.values())))
+            self._trained += self._steps[row["trial"]] - before
+            self._pace.append((time.monotonic(), self._trained))
             while self._pace[-1][0] - self._pace[0][0] > _RATE_WINDOW:
                 self._pace.popleft()
         elif event == "ended":
@@ -85,19 +91,21 @@ class SweepConsole:
             if best
             else "no report yet"
         )
+        progress = self._progress()
         return (
-            f"[{self._elapsed():5.0f} s] {self._phase()}  {self._progress():4.0%}  {shown}"
-            f"  {self._rate() / 1e3:.0f} k steps/s{self._time_left()}"
+            f"[{self._elapsed():5.0f} s] {self._phase()}  {progress:4.0%}  {shown}"
+            f"  {self._rate() / 1e3:.0f} k steps/s{self._time_left(progress)}"
         )
 
     def _render(self) -> Group:
+        progress = self._progress()
         head = Table.grid(padding=(0, 2))
         head.add_row(
             Text(self._phase(), style="bold"),
-            ProgressBar(total=1.0, completed=self._progress(), width=30),
-            f"{self._progress():.0%}",
+            ProgressBar(total=1.0, completed=progress, width=30),
+            f"{progress:.0%}",
             f"{self._rate() / 1e3:,.0f} k steps/s",
-            f"{self._elapsed():.0f} s{self._time_left()}",
+            f"{self._elapsed():.0f} s{self._time_left(progress)}",
         )
         if self._note:
             head.add_row(Text(self._note, style="dim"))
@@ -118,8 +126,8 @@ class SweepConsole:
         return sorted(searched, key=lambda row: -row["objective"])
 
     def _phase(self) -> str:
-        ended = [name for name in list(self._plan.outcomes) if name in self._plan.jobs]
-        searched = sum(self._plan.jobs[name].phase == "search" for name in ended)
+        self._count_ended()
+        searched = list(self._phases.values()).count("search")
         if searched < self._plan.num_search_jobs:
             return f"search {searched}/{self._plan.num_search_jobs}"
         return "validation" if self._plan.winner is None else "test"
@@ -128,15 +136,17 @@ class SweepConsole:
         """Returns the share of the work done: what an ended trial left undone counts as done."""
         if self._plan.finished:
             return 1.0
-        done = sum(self._done(name) for name in list(self._plan.jobs))
+        self._count_ended()
+        running = set(self._plan.jobs) - self._complete.keys()
+        done = sum(list(self._complete.values())) + sum(self._steps.get(n, 0) for n in running)
         return min(1.0, done / self._plan.expected_env_steps())
 
-    def _done(self, name: str) -> int:
-        """Returns the env_steps of a job that are done with, all seeds counted."""
-        job = self._plan.jobs[name]
-        if name in self._plan.outcomes:
-            return (job.end - self._plan.begins_at(name)) * len(job.seeds)
-        return self._steps.get(name, 0)
+    def _count_ended(self) -> None:
+        """Takes in the jobs that have ended since the last look, all seeds counted."""
+        for name in set(self._plan.outcomes) & set(self._plan.jobs) - self._complete.keys():
+            job = self._plan.jobs[name]
+            self._phases[name] = job.phase
+            self._complete[name] = (job.end - self._plan.begins_at(name)) * len(job.seeds)
 
     def _rate(self) -> float:
         if len(self._pace) < 2 or self._pace[-1][0] == self._pace[0][0]:
@@ -144,9 +154,8 @@ class SweepConsole:
         (first, before), (last, after) = self._pace[0], self._pace[-1]
         return (after - before) / (last - first)
 
-    def _time_left(self) -> str:
+    def _time_left(self, progress: float) -> str:
         """Returns what to add to a line: nothing before there is enough to judge by."""
-        progress = self._progress()
         made = progress - (self._before or 0.0)
         if made < _ENOUGH_TO_JUDGE:
             return ""

@@ -71,6 +71,8 @@ class Plan:
         self.jobs: dict[str, Job] = {}
         self.outcomes: dict[str, Outcome] = {}
         self._unfinished: deque[Job] = deque()
+        self._finalists: list[str] | None = None
+        self._begun = 0  # trials of the search, from the first on, that were handed out
         self._searcher = SEARCHERS[spec.searcher](spec)
 
     def restore(self, ended: Iterable[tuple[Job, Outcome]], unfinished: Iterable[Job]) -> None:
@@ -103,7 +105,7 @@ class Plan:
     @property
     def finished(self) -> bool:
         """Whether every job of the sweep has ended."""
-        if self._unfinished or not self._all_ended(self.jobs):
+        if self._unfinished or len(self.outcomes) < len(self.jobs):
             return False
         return self._next_new() is None
 
@@ -113,7 +115,9 @@ class Plan:
 
         The baseline is not among them: it is validated in any case.
         """
-        return self._ranked()[: self.spec.num_finalists] if self._search_ended() else None
+        if self._finalists is None and self._search_ended():
+            self._finalists = self._ranked()[: self.spec.num_finalists]
+        return self._finalists
 
     @property
     def validation(self) -> dict[str, float] | None:
@@ -188,12 +192,17 @@ class Plan:
         yield from self._batches("validation", BASELINE)
 
     def _searches(self) -> Iterator[_Next]:
+        """Yields the search's jobs, but for those at its beginning that were handed out."""
+        while trial_name(self._begun) in self.jobs:
+            self._begun += 1
         seeds = tuple(self.spec.seeds("search"))
-        for number, name in enumerate(self._search_names()):
+        for number in range(self._begun, self.spec.num_trials):
+            name = trial_name(number)
             yield _Next(name, "search", BASELINE if number == 0 else name, seeds)
 
     def _search_ended(self) -> bool:
-        return self._all_ended(self._search_names())
+        names = map(trial_name, range(self.spec.num_trials))
+        return len(self.outcomes) >= self.spec.num_trials and self._all_ended(names)
 
     def _ranked(self) -> list[str]:
         """Returns the rows that were trained in full, but for the baseline, the best first."""
@@ -218,9 +227,6 @@ class Plan:
             for job in jobs
         }
         self._searcher.restore({number: v for number, v in values.items() if number > 0})
-
-    def _search_names(self) -> Iterator[str]:
-        return (trial_name(number) for number in range(self.spec.num_trials))
 
     def _batches(self, phase: str, row: str) -> Iterator[_Next]:
         seeds = self.spec.seeds(phase)

@@ -184,6 +184,23 @@ def iterate_segments(
         yield _read_table(path, columns).to_pylist()
 
 
+def read_segments_after(
+    folder: Path, number: int, columns: Sequence[str] | None = None
+) -> tuple[list[dict[str, Any]], int]:
+    """Returns the rows written since an earlier call, and the number to give the next one.
+
+    What the writer has merged since may bring rows of before with it.
+
+    Args:
+        folder: of the sweep.
+        number: 0, or what the earlier call returned.
+        columns: all if not given.
+    """
+    new = [path for path in _parts(folder / SEGMENTS_FOLDER) if _range(path)[1] > number]
+    rows = [row for path in new for row in _read_table(path, columns).to_pylist()]
+    return rows, _range(new[-1])[1] if new else number
+
+
 def config_json(config: dict[str, Any]) -> str:
     """Returns a config as the trials table holds it."""
     return json.dumps(config, sort_keys=True)

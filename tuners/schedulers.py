@@ -55,9 +55,9 @@ def median(spec: RungSettings) -> "TrialScheduler":
 
 def no_stopping(spec: RungSettings) -> "TrialScheduler":
     """Returns a scheduler under which every trial runs to the end of its budget."""
-    from ray.tune.schedulers import FIFOScheduler
+    from tuners.stopping import InOrder
 
-    return FIFOScheduler()
+    return InOrder()
 
 
 SCHEDULERS: dict[str, Callable[[RungSettings], "TrialScheduler"]] = {

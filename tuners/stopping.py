@@ -4,22 +4,49 @@ What they remember is kept under the job's name, not under Tune's trial id, so t
 rebuilt from a sweep's segments table: Tune itself forgets it.
 """
 
+import bisect
 import math
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+_FEWEST_OTHERS = 3  # whose median is taken
 
 
-class SearchPhaseASHA(AsyncHyperBandScheduler):
+class InOrder(FIFOScheduler):
+    """Lets trials run in the order in which they came.
+
+    Tune's own way to do so looks through all trials there ever were, before each report.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        """Begins without trials; ``settings`` are Tune's."""
+        super().__init__(**settings)
+        self._queue: dict[str, Trial] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Puts a trial at the end of the queue, also one that was in it and is tried again."""
+        self._queue.pop(trial.trial_id, None)
+        self._queue[trial.trial_id] = trial
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Returns the first trial that waits."""
+        self._queue = {key: t for key, t in self._queue.items() if not t.is_finished()}
+        return next((t for t in self._queue.values() if t.status == Trial.PENDING), None)
+
+
+class SearchPhaseASHA(InOrder, AsyncHyperBandScheduler):
     """ASHA (Li et al. 2020) on env_steps over the search phase; other phases run to the end."""
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Takes in a trial of the search phase."""
+        InOrder.on_trial_add(self, tune_controller, trial)
         if is_searched(trial):
-            super().on_trial_add(tune_controller, _by_name(trial))
+            AsyncHyperBandScheduler.on_trial_add(self, tune_controller, _by_name(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Returns whether the trial goes on."""
@@ -63,35 +90,32 @@ class SearchPhaseASHA(AsyncHyperBandScheduler):
         return {int(milestone): dict(recorded) for milestone, recorded in bracket._rungs}
 
 
-class SearchPhaseMedian(MedianStoppingRule):
+class SearchPhaseMedian(InOrder):
     """Median stopping (Golovin et al. 2017) over the search phase; other phases run to the end.
 
     A trial whose best objective is below the median of the others' running means is stopped.
+    Tune's own rule takes all means anew at each report; here they are kept, in rising order.
     """
 
     def __init__(self, metric: str, grace_period: int) -> None:
         """Judges by ``metric``, higher is better, from ``grace_period`` env_steps on."""
-        self._columns = ("env_steps", metric)
-        never: Any = math.inf
-        super().__init__(
-            time_attr="env_steps",
-            metric=metric,
-            mode="max",
-            grace_period=grace_period,
-            min_time_slice=never,  # pauses a trial
-        )
+        super().__init__()
+        self._metric: str = metric
+        self._grace_period = grace_period
+        self._reports: dict[str, _Reports] = {}
+        # By env_steps: of each job that has come so far, the mean of its reports until then.
+        self._means: dict[int, list[float]] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Returns whether the trial goes on."""
         if not is_searched(trial):
             return TrialScheduler.CONTINUE
-        return self._judge(_by_name(trial), result)
+        return self._judge(trial.config["job"], result)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Counts the last report."""
-        named: Any = _by_name(trial)
-        if is_searched(trial) and not self._knows(named, result):
-            super().on_trial_complete(tune_controller, named, self._read(result))
+        if is_searched(trial):
+            self._take_in(trial.config["job"], result)
 
     def replay(self, rows: Iterable[dict[str, Any]]) -> set[str]:
         """Takes in the reports of an earlier run; returns the jobs below the median."""
@@ -100,23 +124,64 @@ class SearchPhaseMedian(MedianStoppingRule):
             name = row["trial"]
             if row["phase"] != "search" or name in stopped:
                 continue
-            if self._judge(_Named(name), row) == TrialScheduler.STOP:
+            if self._judge(name, row) == TrialScheduler.STOP:
                 stopped.add(name)
         return stopped
 
-    def _knows(self, named: Any, result: dict[str, Any]) -> bool:
-        """Returns whether a report was counted already: Tune tells the last one twice."""
-        counted: list[dict[str, Any]] = self._results.get(named, [])
-        return bool(counted) and result["env_steps"] <= counted[-1]["env_steps"]
+    @property
+    def counted(self) -> dict[str, int]:
+        """How many reports of each job were counted."""
+        return {job: len(reports.values) for job, reports in self._reports.items()}
 
-    def _judge(self, named: Any, result: dict[str, Any]) -> str:
-        if self._knows(named, result):
+    def _judge(self, job: str, result: dict[str, Any]) -> str:
+        now = result["env_steps"]
+        if not self._take_in(job, result) or now < self._grace_period:
             return TrialScheduler.CONTINUE
-        nobody: Any = None  # a controller is asked only where trials are paused
-        return str(super().on_trial_result(nobody, named, self._read(result)))
+        others, reports = self._means[now].copy(), self._reports[job]
+        own = self._mean(reports, now)
+        if math.isfinite(own):
+            del others[bisect.bisect_left(others, own)]
+        if len(others) < _FEWEST_OTHERS or max(reports.values) >= statistics.median(others):
+            return TrialScheduler.CONTINUE
+        return TrialScheduler.STOP
 
-    def _read(self, result: dict[str, Any]) -> dict[str, Any]:
-        return {name: result[name] for name in self._columns}
+    def _take_in(self, job: str, result: dict[str, Any]) -> bool:
+        """Counts a report; returns False for one that was: Tune tells the last one twice."""
+        now = result["env_steps"]
+        reports = self._reports.setdefault(job, _Reports([], []))
+        before = reports.times[-1] if reports.times else 0
+        if now <= before:
+            return False
+        if now >= self._grace_period and now not in self._means:
+            self._means[now] = []
+            for other in self._reports.values():
+                if other.times and other.times[-1] >= now:
+                    self._insert(other, now)
+        reports.times.append(now)
+        reports.values.append(result[self._metric])
+        for time in self._means:
+            if before < time <= now:
+                self._insert(reports, time)
+        return True
+
+    def _insert(self, reports: "_Reports", time: int) -> None:
+        mean = self._mean(reports, time)
+        if math.isfinite(mean):
+            bisect.insort(self._means[time], mean)
+
+    def _mean(self, reports: "_Reports", until: int) -> float:
+        """Returns the mean of a job's reports from the grace period on, NaN if there is none."""
+        first = bisect.bisect_left(reports.times, self._grace_period)
+        last = bisect.bisect_right(reports.times, until)
+        return statistics.fmean(reports.values[first:last]) if first < last else math.nan
+
+
+@dataclass(frozen=True)
+class _Reports:
+    """What a job has reported: env_steps in rising order, and the value at each."""
+
+    times: list[int]
+    values: list[float]
 
 
 def replay(scheduler: Any, rows: Iterable[dict[str, Any]]) -> set[str]:

@@ -23,6 +23,7 @@ import yaml
 from rlcore.files import replacing
 from tuners.layout import (
     COMPARISON_FILE,
+    MEDIA_FOLDER,
     PLOTS_FOLDER,
     REPORT_FILE,
     SEGMENTS_FOLDER,
@@ -35,7 +36,7 @@ from tuners.layout import (
     video_path,
 )
 from tuners.pinning import use_idle_time
-from tuners.results import read_segments, read_trials
+from tuners.results import read_segments_after, read_trials
 
 SUMMARY = "sweep"
 TRIAL = "trial-000"
@@ -68,7 +69,13 @@ _CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_T
 _SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, SHAPES_FILE, TRIALS_FILE, REPORT_FILE)
 
 
-_NOTHING: dict[str, Any] = {"runs": {}, "described": [], "logged": {}, "ended": [], "files": []}
+_NOTHING: dict[str, Any] = {
+    "runs": {},
+    "described": set(),
+    "logged": {},
+    "ended": set(),
+    "files": set(),
+}
 
 
 class Follower:
@@ -80,6 +87,7 @@ class Follower:
         self.uri = tracking_uri
         self._sweep: dict[str, Any] = {}
         self._state: dict[str, Any] = copy.deepcopy(_NOTHING)
+        self._segments_read = 0  # as ``read_segments_after`` counts
         self._client: Any = None
         self._experiment = ""
 
@@ -155,7 +163,9 @@ class Follower:
         if state.exists():
             loaded = json.loads(state.read_text())
             if loaded["tracking_uri"] == self.uri:
-                self._state |= {key: loaded[key] for key in self._state if key in loaded}
+                kept = {key: type(self._state[key])(loaded.get(key, ())) for key in self._state}
+                self._state = kept
+        self._segments_read = 0  # some of these may not have been written
         self._adopt_runs(client)
         summary = self._state["runs"].get(SUMMARY)
         if summary is not None and not self._concluded():  # it was, before it was extended
@@ -223,7 +233,7 @@ class Follower:
         params = [Param(name, str(value)) for name, value in flat_config(config).items()]
         self._client.log_batch(run_id, params=params[:100])
         self._client.log_dict(run_id, config, "config.yaml")
-        self._state["described"].append(trial["trial"])
+        self._state["described"].add(trial["trial"])
 
     def _tags(self, kind: str, trial: str) -> dict[str, str]:
         versions = " ".join(f"{name} {value}" for name, value in self._sweep["versions"].items())
@@ -243,22 +253,27 @@ class Follower:
         logged = self._state["logged"]
         columns = ["trial", "env_steps", "time", "device", *METRICS]
         fresh: dict[str, list[dict[str, Any]]] = {}
-        for row in read_segments(self.folder, columns):
-            known = row["trial"] in self._state["runs"]
-            if known and row["env_steps"] > logged.get(row["trial"], 0):
+        rows, read = read_segments_after(self.folder, self._segments_read, columns)
+        for row in rows:
+            if row["env_steps"] > logged.get(row["trial"], 0):
                 fresh.setdefault(row["trial"], []).append(row)
-        for name, rows in fresh.items():
+        unknown = fresh.keys() - self._state["runs"].keys()  # begun since the trials were read
+        for name in unknown:
+            del fresh[name]
+        for name, new in fresh.items():
             metrics = [
                 Metric(metric, row[metric], int(row["time"] * 1000), row["env_steps"])
-                for row in rows
+                for row in new
                 for metric in METRICS
                 if row[metric] is not None
             ]
             for start in range(0, len(metrics), _METRICS_PER_CALL):
                 batch = metrics[start : start + _METRICS_PER_CALL]
                 self._client.log_batch(self._state["runs"][name], metrics=batch)
-            self._client.set_tag(self._state["runs"][name], "device", rows[-1]["device"])
-            logged[name] = max(row["env_steps"] for row in rows)
+            self._client.set_tag(self._state["runs"][name], "device", new[-1]["device"])
+            logged[name] = max(row["env_steps"] for row in new)
+        if not unknown:
+            self._segments_read = read
 
     def _end_run(self, trial: Mapping[str, Any]) -> None:
         from mlflow.entities import RunTag
@@ -278,27 +293,31 @@ class Follower:
         self._client.set_terminated(
             run_id, "FAILED" if failed else "FINISHED", int(trial["ended"] * 1000)
         )
-        self._state["ended"].append(trial["trial"])
+        self._state["ended"].add(trial["trial"])
 
     def _log_media(self, trials: list[dict[str, Any]]) -> None:
+        folder = self.folder / MEDIA_FOLDER
+        new = {path.name for path in folder.glob("*.*")} - self._state["files"]
+        by_name = {trial["trial"]: trial for trial in trials} if new else {}
+        for path in sorted(folder / name for name in new):
+            name = path.stem.partition("@")[0]
+            if name not in by_name:
+                continue
+            if path == film_strip_path(self.folder, name):
+                self._log_film_strip(path, by_name[name])
+            elif path.suffix == video_path(self.folder, name).suffix:
+                self._client.log_artifact(self._state["runs"][name], str(path), "video")
+            else:
+                continue
+            self._state["files"].add(path.name)
+
+    def _log_film_strip(self, path: Path, trial: Mapping[str, Any]) -> None:
         from PIL import Image
 
-        for trial in trials:
-            name = trial["trial"]
-            strip = film_strip_path(self.folder, name)
-            final = video_path(self.folder, name)
-            if strip.exists() and strip.name not in self._state["files"]:
-                step = trial["env_steps"] or 0
-                with Image.open(strip) as image:
-                    self._client.log_image(
-                        self._state["runs"][name], image, key="film_strip", step=step
-                    )
-                self._client.log_artifact(self._state["runs"][name], str(strip), "film_strip")
-                self._state["files"].append(strip.name)
-            for video in (*sorted(final.parent.glob(f"{name}@*.mp4")), final):
-                if video.exists() and video.name not in self._state["files"]:
-                    self._client.log_artifact(self._state["runs"][name], str(video), "video")
-                    self._state["files"].append(video.name)
+        run_id = self._state["runs"][trial["trial"]]
+        with Image.open(path) as image:
+            self._client.log_image(run_id, image, key="film_strip", step=trial["env_steps"] or 0)
+        self._client.log_artifact(run_id, str(path), "film_strip")
 
     def _summary_run(self, *, ended: bool) -> None:
         if SUMMARY not in self._state["runs"]:
@@ -335,7 +354,7 @@ class Follower:
             "tracking_uri": self.uri,
             "experiment_id": self._experiment,
             "experiment": self._sweep["spec"]["base"]["task"],
-            **self._state,
+            **{name: sorted(v) if isinstance(v, set) else v for name, v in self._state.items()},
         }
         with replacing(self.folder / TRACKING_FILE) as beside:
             beside.write_text(json.dumps(entries))

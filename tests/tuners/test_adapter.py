@@ -227,6 +227,21 @@ def test_what_came_in_is_written_about_once_a_second(sweep, monkeypatch):
     assert written == [1, 1, 3]
 
 
+def test_where_writing_takes_long_it_is_done_less_often(sweep, monkeypatch):
+    clock, moments = SimpleNamespace(now=1000.0), []
+    monkeypatch.setattr("tuners.adapter.now", lambda: clock.now)
+
+    def flush():
+        moments.append(clock.now)
+        clock.now += 0.3
+
+    monkeypatch.setattr(sweep.writer, "flush", flush)
+    for _ in range(80):
+        sweep.callback.on_step_end(0, [])
+        clock.now += 0.125
+    assert len(moments) == 4, "a tenth of ten seconds"
+
+
 @pytest.fixture
 def searcher(tmp_path):
     """A searcher, its plan, and the interruption."""

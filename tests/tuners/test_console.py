@@ -99,6 +99,12 @@ def test_the_time_left_of_a_resumed_sweep_counts_this_runs_work_only(tmp_path, m
     assert number(r"about (\d+) s left", screen.lines[-1]) == pytest.approx(90.0, abs=15.0)
 
 
+def test_what_was_trained_before_counts_while_workers_start(tmp_path, monkeypatch):
+    screen = Screen(tmp_path, monkeypatch, resumed=True)
+    assert screen.console._progress() == pytest.approx(8 / 18)
+    assert screen.console._phase() == "validation"
+
+
 def test_the_rate_is_that_of_the_last_quarter_of_a_minute(screen):
     for segment, pause in ((1, 0.0), (2, 100.0), (3, 8.0), (4, 8.0)):
         screen.segment("trial-000", segment, after=pause, seed_scores=[0.0] * 1000)

@@ -116,6 +116,18 @@ def test_who_was_stopped_is_no_finalist(spec, reason):
     assert plan.finalists == []
 
 
+def test_trials_left_out_by_an_earlier_run_are_handed_out(spec):
+    """Those that it began need not be the first ones."""
+    before = Plan(spec)
+    jobs = [before.next_job() for _ in range(4)]
+    plan = Plan(spec)
+    plan.restore([(jobs[0], budget(1.0)), (jobs[3], budget(2.0))], [jobs[2]])
+    assert names([plan.next_job() for _ in range(2)]) == ["trial-002", "trial-001"]
+    assert plan.finalists is None
+    end_all(plan, {"trial-001": budget(4.0), "trial-002": budget(3.0)})
+    assert plan.finalists == ["trial-001"]
+
+
 def test_equally_good_finalists_are_taken_by_number(tmp_path):
     plan = Plan(small_spec(tmp_path, num_finalists=2))
     jobs = [plan.next_job() for _ in range(4)]

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlcore.rewards import TERMS
-from tests.tuners.small import segment_row, trial_row
+from tests.tuners.small import SEGMENT, segment_row, trial_row
 from tuners.results import (
     TRIALS_SCHEMA,
     ResultsWriter,
     iterate_segments,
     read_segments,
+    read_segments_after,
     read_trials,
     segments_schema,
 )
@@ -153,6 +154,25 @@ def test_many_small_files_become_one(tmp_path, writer):
     later = ResultsWriter(tmp_path, "swingup")
     fill(later, 1, first=MERGE_ABOVE + 3)
     assert len(identities(tmp_path)) == MERGE_ABOVE + 3
+
+
+def test_only_what_is_new_can_be_read(tmp_path, writer):
+    def steps(number):
+        rows, number = read_segments_after(tmp_path, number, ["env_steps"])
+        return [row["env_steps"] // SEGMENT for row in rows], number
+
+    assert steps(0) == ([], 0)
+    fill(writer, 2)
+    found, number = steps(0)
+    assert found == [1, 2]
+    assert steps(number) == ([], number)
+    fill(writer, 1, first=3)
+    found, number = steps(number)
+    assert found == [3]
+    fill(writer, MERGE_ABOVE, first=4)  # all in one file now, also what was read
+    found, number = steps(number)
+    assert set(found) >= set(range(4, MERGE_ABOVE + 4))
+    assert steps(number) == ([], number)
 
 
 def test_a_large_file_is_not_written_again_for_a_few_small_ones(tmp_path):

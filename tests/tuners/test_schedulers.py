@@ -2,11 +2,13 @@
 
 import random
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from tests.tuners.small import SEGMENT, small_spec
 from tuners.objectives import Objective
@@ -276,14 +278,14 @@ def test_the_median_rule_counts_no_report_twice():
         for segment in (1, 2, 3, 2, 3):
             rule.on_trial_result(None, trial(job), at(segment, level * segment))
         rule.on_trial_complete(None, trial(job), at(3, level * 3))
-    assert sorted(len(reports) for reports in rule._results.values()) == [3, 3, 3]
+    assert rule.counted == {"a": 3, "b": 3, "c": 3}
 
 
 def test_steps_to_the_threshold_are_compared_by_area():
     """At a rung all who are below it have the same: nobody would ever be stopped."""
     settings = SimpleNamespace(**SETTINGS | {"judge": Objective("steps_to_threshold")})
     assert SCHEDULERS["asha"](settings).metric == "area"
-    assert SCHEDULERS["median"](settings)._metric == "area"
+    assert SCHEDULERS["median"](settings).metric == "area"
 
 
 def test_a_resumed_median_rule_decides_as_the_uninterrupted_one():
@@ -303,6 +305,58 @@ def test_a_resumed_median_rule_decides_as_the_uninterrupted_one():
         new = trial(f"new-{level}", session=2)
         ours, theirs = (r.on_trial_result(None, new, at(2, level)) for r in (undisturbed, resumed))
         assert ours == theirs
+
+
+class Known(NamedTuple):
+    """What Tune's own rule asks of a trial."""
+
+    trial_id: int
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3), st.integers(0, 9)), max_size=60))
+def test_the_median_rule_decides_as_tunes_own(script):
+    """Reports of six jobs, some with longer segments; who was stopped reports no more."""
+    tunes = MedianStoppingRule(
+        *("env_steps", "objective", "max", RUNG), min_time_slice=float("inf")
+    )
+    ours, steps, stopped = median_rule(), {}, set()
+    for number, segments, objective in script:
+        if number in stopped:
+            continue
+        steps[number] = steps.get(number, 0) + segments
+        result = at(steps[number], float(objective))
+        decision = ours.on_trial_result(None, trial(f"trial-{number}"), result)
+        assert decision == tunes.on_trial_result(None, Known(number), result)
+        if decision == STOP:
+            stopped.add(number)
+
+
+@pytest.mark.parametrize("name", ["asha", "median", "none"])
+def test_trials_run_in_the_order_in_which_they_came(name):
+    """One that is tried again stands at the end; ended and running ones are passed over."""
+    rule = SCHEDULERS[name](SimpleNamespace(**SETTINGS))
+    trials = [waiting(job) for job in ("trial-000", "trial-001", "validation-baseline-0")]
+    for tried in trials:
+        rule.on_trial_add(None, tried)
+    chosen = []
+    while (tried := rule.choose_trial_to_run(None)) is not None:
+        chosen.append(tried.config["job"])
+        tried.status = Trial.RUNNING
+        if chosen == ["trial-000"]:
+            tried.status = Trial.PENDING
+            rule.on_trial_error(None, tried)
+            rule.on_trial_add(None, tried)
+        elif tried.config["job"] == "trial-001":
+            tried.status = Trial.TERMINATED
+    assert chosen == ["trial-000", "trial-001", "validation-baseline-0", "trial-000"]
+
+
+def waiting(job):
+    phase = "search" if job.startswith("trial") else "validation"
+    tried = trial(job, phase=phase)
+    tried.status = Trial.PENDING
+    tried.is_finished = lambda: tried.status in (Trial.TERMINATED, Trial.ERROR)
+    return tried
 
 
 def at(segment, objective):

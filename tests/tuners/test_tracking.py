@@ -161,6 +161,19 @@ def test_a_second_sync_changes_nothing(sweep, store):
     assert snapshot(sweep, store) == before
 
 
+def test_segments_of_a_trial_that_is_not_in_its_table_yet_are_not_lost(sweep, store):
+    """The writer has segments on disk before the trial's row."""
+    follower = Follower(sweep.folder, store)
+    sweep.writer.add_segment(segment_row("trial-002", 1))
+    sweep.writer.flush()
+    follower.sync()
+    sweep.writer.put_trial(trial_row("trial-002"))
+    sweep.writer.flush()
+    follower.sync()
+    client, runs = runs_of(sweep, store)
+    assert [step for step, _, _ in points(client, runs["trial-002"])] == [SEGMENT]
+
+
 @pytest.mark.parametrize("remembered", [True, False])
 def test_another_follower_goes_on_where_one_ended(sweep, store, remembered):
     """Even without its file, it finds the runs by their tags and writes no point twice."""
