@@ -5,10 +5,12 @@ statistics, the video and a README.  Takes a few seconds.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
+
+from sweeps.places import default_storage, find_sweep
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Flags:
     """Folder to write; it must not exist."""
     runs_dir: Path = Path("runs")
     """Folder that holds one folder a sweep."""
+    storage: str | None = field(default_factory=default_storage)
+    """Folder of sweeps in a store, such as s3://bucket/runs, if it is not here."""
     tracking_uri: str | None = None
     """MLflow store or server; the sweep's own if not given."""
     register: tyro.conf.FlagConversionOff[bool] = True
@@ -30,10 +34,10 @@ class Flags:
 def main(flags: Flags) -> int:
     """Exports, then registers; a server that does not answer does not undo the export."""
     from tuners.export import check_out, export, load_best, register
-    from tuners.spec import check_tracking_uri, load_spec
+    from tuners.spec import check_tracking_uri
 
     check_out(flags.out)
-    spec = load_spec(flags.runs_dir / flags.sweep)
+    spec = find_sweep(flags.runs_dir, flags.sweep, flags.storage)
     uri = flags.tracking_uri or spec.tracking_uri
     check_tracking_uri(uri)
     best = load_best(spec.folder)

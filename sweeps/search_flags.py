@@ -1,7 +1,9 @@
 """The flags that every search script has.  It imports nothing slow: --help is quick."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from sweeps.places import default_storage
 
 
 @dataclass(frozen=True)
@@ -54,5 +56,8 @@ class Flags:
     """MLflow store or server; sqlite:///mlflow.db if not given."""
     runs_dir: Path = Path("runs")
     """Folder that holds one folder a sweep."""
+    storage: str | None = field(default_factory=default_storage)
+    """Folder in a store that all nodes reach, such as s3://bucket/runs, for checkpoints and a copy
+    of the results; $SHAPESWEEP_STORE/runs if not given and that is such an address."""
     address: str | None = None
     """Address of a running Ray cluster; Ray is started here if not given."""

@@ -36,6 +36,7 @@ from tuners.layout import (
 )
 from tuners.pinning import use_idle_time
 from tuners.results import read_segments, read_trials
+from tuners.store import fetch
 
 SUMMARY = "sweep"
 TRIAL = "trial-000"
@@ -271,7 +272,7 @@ class Follower:
         }
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         if trial["checkpoint"] is not None:
-            checkpoint = self.folder / trial["checkpoint"] / STATE_FILE
+            checkpoint = fetch(self.folder, f"{trial['checkpoint']}/{STATE_FILE}")
             if checkpoint.exists():
                 self._client.log_artifact(run_id, str(checkpoint), "checkpoint")
         failed = trial["stop_reason"] in ("diverged", "error")
