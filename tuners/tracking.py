@@ -173,11 +173,12 @@ class Follower:
         return bool(json.loads(comparison.read_text()).get("num_trials", trials) == trials)
 
     def _artifact_location(self, task: str) -> str | None:
-        """Returns a folder beside a local store; a server chooses its own."""
-        store = _local_store(self.uri)
-        if store is None:
+        """Returns a folder beside a local store, or here for a database; a server has its own."""
+        if self.uri.startswith("http"):
             return None
-        return (store.absolute().parent / "mlartifacts" / task).as_uri()
+        store = _local_store(self.uri)
+        place = Path.cwd() if store is None else store.absolute().parent
+        return (place / "mlartifacts" / task).as_uri()
 
     def _adopt_runs(self, client: Any) -> None:
         """Finds the sweep's runs by their tags: what is not there was never written, or is gone."""
