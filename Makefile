@@ -16,7 +16,7 @@ COMPILE := echo "python-dateutil<3" | $(UV) pip compile --quiet --universal --ge
   --no-header --no-emit-index-url --no-emit-find-links --constraint - $(ARGS) pyproject.toml
 
 # What the slow tests need beside Python, each as command:package (Debian's name for it).
-SYSTEM := chromium:chromium
+SYSTEM := chromium:chromium psql:postgresql
 
 .DEFAULT_GOAL := help
 .PHONY: help search setup test test-slow lint types system lock hooks

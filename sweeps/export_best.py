@@ -11,6 +11,7 @@ from pathlib import Path
 import tyro
 
 from sweeps import places
+from sweeps.places import find_sweep
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Flags:
     """Folder to write; it must not exist."""
     runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a sweep."""
+    storage: str | None = field(default_factory=places.default_storage)
+    """Folder of sweeps in a store, such as s3://bucket/runs, if it is not here."""
     tracking_uri: str | None = None
     """MLflow store or server; the sweep's own if not given."""
     register: tyro.conf.FlagConversionOff[bool] = True
@@ -32,10 +35,10 @@ class Flags:
 def main(flags: Flags) -> int:
     """Exports, then registers; a server that does not answer does not undo the export."""
     from tuners.export import check_out, export, load_best, register
-    from tuners.spec import check_tracking_uri, load_spec
+    from tuners.spec import check_tracking_uri
 
     check_out(flags.out)
-    spec = load_spec(flags.runs_dir / flags.sweep)
+    spec = find_sweep(flags.runs_dir, flags.sweep, flags.storage)
     uri = flags.tracking_uri or spec.tracking_uri
     check_tracking_uri(uri)
     best = load_best(spec.folder)

@@ -2,6 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tuners.spec import SweepSpec
 
 RUNS_DIR = Path("runs")
 
@@ -14,3 +18,38 @@ def runs_dir() -> Path:
 def tracking_uri() -> str | None:
     """Returns MLflow's store or server: MLFLOW_TRACKING_URI, as MLflow has it, or None."""
     return os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def default_storage() -> str | None:
+    """Returns the folder of sweeps in the shared store, if there is a store with an address."""
+    store = os.environ.get("SHAPESWEEP_STORE", "").rstrip("/")
+    return f"{store}/runs" if "://" in store else None
+
+
+def find_sweep(runs_dir: Path, name: str, storage: str | None) -> "SweepSpec":
+    """Returns a sweep; its folder is fetched if the store's is further than the one here.
+
+    Args:
+        runs_dir: folder of sweeps here.
+        name: of the sweep.
+        storage: where to look for one that is not here.
+
+    Raises:
+        BadInput: there is no such sweep, or the store cannot be read.
+    """
+    from tuners.layout import SPEC_FILE
+    from tuners.spec import check_name, load_spec
+    from tuners.store import bring, check_address
+
+    folder = runs_dir / name
+    if (folder / SPEC_FILE).exists():
+        address = load_spec(folder).address
+    elif storage is not None:
+        check_name(name)
+        check_address(storage)
+        address = f"{storage.rstrip('/')}/{name}"
+    else:
+        address = None
+    if address is not None:
+        bring(address, folder)
+    return load_spec(folder)

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sweeps import places
+from sweeps.places import find_sweep
 from sweeps.search_flags import Flags
 from tuners.ahead import start_compiling
 from tuners.config import baseline, static_configs
@@ -24,7 +25,7 @@ from tuners.phases import BASELINE, TASK_SCORE
 from tuners.ray_settings import apply_ray_settings, joins_cluster
 from tuners.sequels import begin_with, extend
 from tuners.space import BadInput, Domain, load_space
-from tuners.spec import SweepSpec, check_code_version, load_spec, make_spec, prepare
+from tuners.spec import SweepSpec, check_code_version, make_spec, prepare
 from tuners.tracking import run_link
 from tuners.validate import COLUMNS, Estimate, verdict
 
@@ -51,6 +52,7 @@ _OVERRIDES = (
     "media",
     "tracking_uri",
     "runs_dir",
+    "storage",
 )
 
 
@@ -113,7 +115,7 @@ def _make_spec(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]
         spec = _fresh(flags, default_space)
         prepare(spec, resume=False)
         return spec
-    spec = load_spec(flags.runs_dir / getattr(flags, goes_on[0]))
+    spec = find_sweep(flags.runs_dir, getattr(flags, goes_on[0]), flags.storage)
     check_code_version(spec.folder)
     prepare(spec, resume=True)
     return spec if goes_on == ["resume"] else extend(spec, flags.num_trials)
@@ -132,7 +134,8 @@ def _fresh(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]]) -
     )
     if flags.warm_start is None:
         return spec
-    return begin_with(spec, flags.runs_dir / flags.warm_start)
+    other = find_sweep(flags.runs_dir, flags.warm_start, flags.storage)
+    return begin_with(spec, other.folder)
 
 
 def pick_preset(address: str | None) -> str:

@@ -58,6 +58,9 @@ class Flags:
     """MLflow store or server; sqlite:///mlflow.db if not given."""
     runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a sweep."""
+    storage: str | None = field(default_factory=places.default_storage)
+    """Folder in a store that all nodes reach, such as s3://bucket/runs, for checkpoints and a copy
+    of the results; $SHAPESWEEP_STORE/runs if not given and that is such an address."""
     address: str | None = None
     """Address of a running Ray cluster, or "local" to start Ray here; if not given the cluster of
     this machine, if one runs."""

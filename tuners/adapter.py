@@ -5,16 +5,18 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from tuners.layout import TUNE_FOLDER
 from tuners.objectives import Outcome
 from tuners.phases import Job, Plan
 from tuners.results import OUTCOME_COLUMNS, ResultsWriter, config_json, now
+from tuners.store import CHECKPOINTS_KEPT as KEPT_IN_STORE
 
 _FLUSH_SHARE = 0.1  # of the driver's time, at most
 CHECKPOINTS_KEPT = 2  # the one before serves where the last is damaged
@@ -105,8 +107,9 @@ class SweepCallback(_NotSaved, Callback):
         interrupted: threading.Event,
         running: set[str],
         listeners: list[Listener],
+        address: str | None = None,
     ) -> None:
-        """Shares ``running`` with ``InterruptStopper``."""
+        """Shares ``running`` with ``InterruptStopper``; ``address`` is the sweep's in the store."""
         self._plan = plan
         self._writer = writer
         self._interrupted = interrupted
@@ -114,6 +117,9 @@ class SweepCallback(_NotSaved, Callback):
         self._listeners = listeners
         self._next_flush = 0.0
         self._checkpoints: dict[str, deque[Any]] = {}
+        self._kept = CHECKPOINTS_KEPT if address is None else KEPT_IN_STORE
+        # A store takes a moment, in which Tune would hear of no trial.
+        self._deleting = None if address is None else ThreadPoolExecutor(4)
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -182,16 +188,18 @@ class SweepCallback(_NotSaved, Callback):
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
     ) -> None:
-        """Deletes all but the last two checkpoints of a trial.
+        """Deletes all but the last few checkpoints of a trial.
 
         Tune's own way to do so (``num_to_keep``) writes the state of all trials each time.
         """
         kept = self._checkpoints.setdefault(trial.config["job"], deque())
         kept.append(checkpoint)
-        if len(kept) > CHECKPOINTS_KEPT:
+        if len(kept) > self._kept:
             oldest = kept.popleft()
-            with contextlib.suppress(OSError):
-                oldest.filesystem.delete_dir(oldest.path)
+            if self._deleting is None:
+                _delete(oldest)
+            else:
+                self._deleting.submit(_delete, oldest)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Makes what came in durable, about once a second.
@@ -213,7 +221,7 @@ class SweepCallback(_NotSaved, Callback):
                 "env_steps": last.get("env_steps", 0),
                 **{name: last.get(name) for name in OUTCOME_COLUMNS},
                 "ended": now(),
-                "checkpoint": self._relative(checkpoint.path) if checkpoint else None,
+                "checkpoint": _relative(checkpoint.path) if checkpoint else None,
             }
         )
         self._plan.end(job.name, outcome)
@@ -231,12 +239,20 @@ class SweepCallback(_NotSaved, Callback):
     def _job(self, trial: Trial) -> Job:
         return self._plan.jobs[trial.config["job"]]
 
-    def _relative(self, path: str) -> str:
-        return str(Path(path).relative_to(self._writer.folder.absolute()))
-
     def _tell(self, event: str, row: dict[str, Any]) -> None:
         for listener in self._listeners:
             listener(event, row)
+
+
+def _delete(checkpoint: Any) -> None:
+    with contextlib.suppress(OSError):
+        checkpoint.filesystem.delete_dir(checkpoint.path)
+
+
+def _relative(path: str) -> str:
+    """Returns the name, in the sweep's folder, of what Tune wrote there or in the store."""
+    session = path.rpartition(f"/{TUNE_FOLDER}/session-")[2]
+    return f"{TUNE_FOLDER}/session-{session}"
 
 
 def outcome_of(row: Mapping[str, Any], stop_reason: str) -> Outcome:

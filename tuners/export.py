@@ -35,6 +35,7 @@ from tuners.layout import (
 from tuners.results import read_trials
 from tuners.space import BadInput
 from tuners.spec import check_writable
+from tuners.store import fetch
 from tuners.tracking import SUMMARY
 from tuners.validate import FINAL_WINDOW
 
@@ -50,7 +51,7 @@ class Best:
         policy: the winner's best validation seed.
         seed: that seed.
         trial: the validation trial it was trained in.
-        checkpoint: folder of that trial's last checkpoint.
+        checkpoint: that trial's last, named within the sweep's folder.
     """
 
     folder: Path
@@ -59,7 +60,7 @@ class Best:
     policy: Policy
     seed: int
     trial: str
-    checkpoint: Path
+    checkpoint: str
 
 
 def load_best(folder: Path) -> Best:
@@ -81,17 +82,17 @@ def load_best(folder: Path) -> Best:
     trial = {t["trial"]: t for t in read_trials(folder)}.get(name)
     if trial is None:
         raise BadInput(f"{folder / TRIALS_FILE} lacks {name}; restore it from a copy")
-    checkpoint = folder / str(trial["checkpoint"])
+    checkpoint = str(trial["checkpoint"])
     try:
-        metadata = read_metadata(checkpoint / STATE_FILE)
-        arrays = load_file(checkpoint / STATE_FILE)
+        state = fetch(folder, f"{checkpoint}/{STATE_FILE}")
+        metadata = read_metadata(state)
+        arrays = load_file(state)
     except (OSError, ValueError) as error:
         raise BadInput(f"the winner's checkpoint cannot be read: {error}") from error
     best = int(np.argmax(np.mean(metadata["scores"][-FINAL_WINDOW:], axis=0)))
     policy = policy_from_checkpoint(arrays, config, best)
-    return Best(
-        folder, comparison, config, policy, metadata["seeds"][best], trial["trial"], checkpoint
-    )
+    seed = metadata["seeds"][best]
+    return Best(folder, comparison, config, policy, seed, trial["trial"], checkpoint)
 
 
 def policy_from_checkpoint(
@@ -160,7 +161,8 @@ def _write_video(best: Best, path: Path) -> None:
     if drawn.exists():
         shutil.copyfile(drawn, path)
     else:
-        write_video(path, load_recording(best.checkpoint / RECORDING_FILE))
+        recording = fetch(best.folder, f"{best.checkpoint}/{RECORDING_FILE}")
+        write_video(path, load_recording(recording))
 
 
 def _write_readme(best: Best, path: Path) -> None:

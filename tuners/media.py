@@ -1,13 +1,14 @@
 """Film strips, videos, plots and the report, drawn in Ray tasks: no trial waits for one."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rlcore.video import load_recording, write_film_strip, write_video
+from rlcore.video import Recording, load_recording, write_film_strip, write_video
 from tuners.layout import (
     MEDIA_FOLDER,
     PLOTS_FOLDER,
@@ -16,6 +17,7 @@ from tuners.layout import (
     video_path,
 )
 from tuners.pinning import use_idle_time
+from tuners.store import at_hand
 
 
 class MediaQueue:
@@ -24,10 +26,17 @@ class MediaQueue:
     They stay, as starting one costs more than a film strip.
     """
 
-    def __init__(self, folder: Path, processes: int = 1) -> None:
-        """Draws into ``folder / "media"`` and ``folder / "plots"``."""
+    def __init__(self, folder: Path, processes: int = 1, address: str | None = None) -> None:
+        """Draws into ``folder / "media"`` and ``folder / "plots"``.
+
+        Args:
+            folder: of the sweep.
+            processes: that draw at most.
+            address: of the sweep in the shared store, if its checkpoints are there.
+        """
         self._folder = folder
-        self._artists = _in_turns(processes)
+        self._address = address
+        self._artists = _in_turns(processes, on_this_node=address is not None)
         self._plotter: Any = None
         self._pending: dict[Any, str] = {}
         (folder / MEDIA_FOLDER).mkdir(exist_ok=True)
@@ -75,15 +84,24 @@ class MediaQueue:
         """Begins a drawing, unless it has begun, is there, or has no episodes to show."""
         if trial["checkpoint"] is None or path.exists() or str(path) in self._pending.values():
             return
-        recording = (self._folder / trial["checkpoint"] / RECORDING_FILE).absolute()
-        if recording.exists():
+        home = self._address or str(self._folder.absolute())
+        checkpoint = f"{home}/{trial['checkpoint']}"
+        if self._address is not None or Path(checkpoint, RECORDING_FILE).exists():
             draw = getattr(next(self._artists), kind)
-            self._pending[draw.remote(str(recording), str(path.absolute()))] = str(path)
+            self._pending[draw.remote(checkpoint, str(path.absolute()))] = str(path)
 
 
-def _in_turns(count: int) -> Iterator[Any]:
-    """Yields the processes that draw, each started when its turn first comes."""
+def _in_turns(count: int, *, on_this_node: bool) -> Iterator[Any]:
+    """Yields the processes that draw, each started when its turn first comes.
+
+    Where results go to a store, the sweep's folder is on this node alone.
+    """
     artist: Any = _Artist
+    if on_this_node:
+        here = ray.get_runtime_context().get_node_id()
+        artist = artist.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)
+        )
     artists = []
     for _ in range(count):
         artists.append(artist.remote())
@@ -96,11 +114,11 @@ class _Artist:
     def __init__(self) -> None:
         use_idle_time()
 
-    def film_strip(self, recording: str, path: str) -> None:
-        write_film_strip(Path(path), load_recording(Path(recording)))
+    def film_strip(self, checkpoint: str, path: str) -> None:
+        _draw(write_film_strip, checkpoint, path)
 
-    def video(self, recording: str, path: str) -> None:
-        write_video(Path(path), load_recording(Path(recording)))
+    def video(self, checkpoint: str, path: str) -> None:
+        _draw(write_video, checkpoint, path)
 
     def plots(self, folder: str) -> None:
         from tuners.report.write import draw_plots  # with all that it imports: no film strip waits
@@ -111,3 +129,11 @@ class _Artist:
         from tuners.report.write import write_report
 
         write_report(Path(folder))
+
+
+def _draw(write: Callable[[Path, Recording], None], checkpoint: str, path: str) -> None:
+    """Draws the episodes of a checkpoint, if it has any; it may be in the store."""
+    with at_hand(checkpoint) as folder:
+        recording = folder / RECORDING_FILE
+        if recording.exists():
+            write(Path(path), load_recording(recording))

@@ -21,6 +21,7 @@ from tuners.config import TrialConfig
 from tuners.objectives import Objective
 from tuners.programs import fresh_state, slots_program
 from tuners.progress import Effort, Progress, reports_of
+from tuners.store import at_hand
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class Pack:
         progress = Progress(config, entry["seeds"], Objective(*entry["objective"]), entry["until"])
         state = fresh_state(config, progress.seeds)
         if entry["resume_from"] is not None:
-            state = progress.read_checkpoint(Path(entry["resume_from"]), state)
+            with at_hand(entry["resume_from"]) as folder:
+                state = progress.read_checkpoint(folder, state)
             progress.follow_schedule()
         self.leave(job)
         self._open(config, state, progress)

@@ -9,6 +9,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,9 @@ class ResultsWriter:
         self._known = {(row["trial"], row["env_steps"]) for row in read_segments(folder)}
         self._rows: list[dict[str, Any]] = []
         self._trials_changed = False
-        self._numbers = itertools.count(_last_number(folder) + 1)
+        self._numbers = itertools.count(
+            last_number(path.name for path in (folder / SEGMENTS_FOLDER).iterdir()) + 1
+        )
 
     def put_trial(self, row: dict[str, Any]) -> None:
         """Adds a trial, or changes the columns given of one that is there."""
@@ -210,29 +213,35 @@ def _part_name(first: int, last: int | None = None) -> str:
     return f"{first:08d}-{first if last is None else last:08d}.parquet"
 
 
-def _range(path: Path) -> tuple[int, int]:
-    first, _, last = path.stem.partition("-")
+def _range(name: str) -> tuple[int, int]:
+    first, _, last = name.removesuffix(".parquet").partition("-")
     return int(first), int(last)
 
 
-def _parts(folder: Path) -> list[Path]:
-    """Returns the files that together hold every row once, in order.
+def covering(names: Iterable[str]) -> list[str]:
+    """Returns the files of ``segments.parquet`` that together hold every row once, in order.
 
     A merged file covers those it was made of; they may still lie there after a crash.
+
+    Args:
+        names: of the files that lie in the folder.
     """
-    found = sorted(
-        folder.glob("[0-9]*-[0-9]*.parquet"), key=lambda p: (_range(p)[0], -_range(p)[1])
-    )
-    parts: list[Path] = []
-    for path in found:
-        if not parts or _range(path)[0] > _range(parts[-1])[1]:
-            parts.append(path)
+    found = [name for name in names if fnmatch(name, "[0-9]*-[0-9]*.parquet")]
+    parts: list[str] = []
+    for name in sorted(found, key=lambda name: (_range(name)[0], -_range(name)[1])):
+        if not parts or _range(name)[0] > _range(parts[-1])[1]:
+            parts.append(name)
     return parts
 
 
-def _last_number(folder: Path) -> int:
-    parts = _parts(folder / SEGMENTS_FOLDER)
+def last_number(names: Iterable[str]) -> int:
+    """Returns the highest number in the names of such files: it rises with each that is written."""
+    parts = covering(names)
     return _range(parts[-1])[1] if parts else 0
+
+
+def _parts(folder: Path) -> list[Path]:
+    return [folder / name for name in covering(path.name for path in folder.glob("*"))]
 
 
 def _merge(folder: Path, parts: list[Path]) -> None:
@@ -240,7 +249,9 @@ def _merge(folder: Path, parts: list[Path]) -> None:
     sizes = [path.stat().st_size for path in parts]
     start = next(i for i in range(len(parts)) if sizes[i] <= sum(sizes[i + 1 :]))
     table = pa.concat_tables([_read_table(path) for path in parts[start:]])
-    _write_table(folder / _part_name(_range(parts[start])[0], _range(parts[-1])[1]), table)
+    _write_table(
+        folder / _part_name(_range(parts[start].name)[0], _range(parts[-1].name)[1]), table
+    )
     for path in parts[start:]:
         path.unlink()
 

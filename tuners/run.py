@@ -19,12 +19,13 @@ from rich.console import Console
 from rlcore.checkpoint import read_metadata
 from rlcore.files import replacing
 from tuners import tracking
-from tuners.adapter import InterruptStopper, PlanSearcher, SweepCallback, outcome_of
+from tuners.adapter import InterruptStopper, Listener, PlanSearcher, SweepCallback, outcome_of
 from tuners.console import SweepConsole
 from tuners.doctor import quick_check
 from tuners.joining import joined
 from tuners.layout import COMPARISON_FILE, STATE_FILE, TUNE_FOLDER, newest_checkpoint
 from tuners.media import MediaQueue
+from tuners.mirror import Mirror
 from tuners.phases import BASELINE, Job, Plan, job_from_row, job_name
 from tuners.population import PopulationPlan
 from tuners.ray_settings import joins_cluster
@@ -34,6 +35,7 @@ from tuners.searchers import LEARNING
 from tuners.space import BadInput
 from tuners.spec import SweepSpec
 from tuners.stopping import replay
+from tuners.store import count_sessions, fetch_checkpoints
 from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, slot_use, utilisation
 from tuners.workers import Workers, workers_of
 
@@ -143,6 +145,7 @@ def run_jobs(
         BadInput: the cluster cannot be joined, or is not fit.
     """
     follower = tracking.start_following(spec.folder, spec.tracking_uri)
+    mirror = None if spec.address is None else Mirror(spec.folder, spec.address)
     tracked = False
     try:
         with screen:
@@ -151,14 +154,20 @@ def run_jobs(
                 if joins_cluster(address):
                     _refuse_if_unfit(spec, screen)
                 cores = ray.cluster_resources().get("CPU", 1.0)
-                media = MediaQueue(spec.folder, processes=min(_MAX_ARTISTS, max(1, int(cores))))
+                artists = min(_MAX_ARTISTS, max(1, int(cores)))
+                media = MediaQueue(spec.folder, processes=artists, address=spec.address)
                 segments, failures = _train(spec, plan, screen, media, is_filmed)
                 failures += conclude(media, screen)
             screen.note("writing to MLflow")
             tracked = tracking.stop_following(follower, timeout=60.0)
+            if mirror is not None:
+                screen.note("copying to the store")
+                failures += mirror.close()
     finally:
         if follower.poll() is None:
             tracking.stop_following(follower, timeout=10.0)
+        if mirror is not None:
+            mirror.close()
     return Ran(segments, cores, tracked, failures)
 
 
@@ -190,14 +199,15 @@ def _train(
             "phase": job.phase,
             "seeds": list(job.seeds),
             "config": job.config.to_dict(),
-            "resume_from": checkpoints.get(job.name) or _inherited(spec, writer, job),
+            "resume_from": _place(spec, checkpoints.get(job.name) or _inherited(writer, job)),
             "until": job.until,
             "uses_gpu": spec.uses_gpu,
             "precision": spec.precision,
             "objective": (spec.objective, spec.spread_penalty),
         }
 
-    callback = SweepCallback(plan, writer, interrupted, running, [collect, screen.listen])
+    listeners: list[Listener] = [collect, screen.listen]
+    callback = SweepCallback(plan, writer, interrupted, running, listeners, spec.address)
     screen.note("starting workers")
     if not plan.finished:
         with workers_of(spec) as workers, _on_sigint(interrupted):
@@ -217,10 +227,18 @@ def _train(
     return segments, [f"{name} failed {RETRIES + 1} times" for name in failed]
 
 
-def _inherited(spec: SweepSpec, writer: ResultsWriter, job: Job) -> str | None:
+def _inherited(writer: ResultsWriter, job: Job) -> str | None:
     """Returns the checkpoint that a job begins from, if it has a parent."""
-    checkpoint = writer.trials[job.parent]["checkpoint"] if job.parent is not None else None
-    return str((spec.folder / checkpoint).absolute()) if checkpoint is not None else None
+    return writer.trials[job.parent]["checkpoint"] if job.parent is not None else None
+
+
+def _place(spec: SweepSpec, checkpoint: str | None) -> str | None:
+    """Returns where workers find a checkpoint that is named relative to the sweep's folder."""
+    if checkpoint is None:
+        return None
+    if spec.address is not None:
+        return f"{spec.address}/{checkpoint}"
+    return str((spec.folder / checkpoint).absolute())
 
 
 def _make_tuner(
@@ -234,7 +252,8 @@ def _make_tuner(
     # As many trials wait as run.  With fewer, Tune starts the workers one after the other, and
     # gives up each that is still starting when a trial ends elsewhere.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers.at_once)
-    session = len(list((spec.folder / TUNE_FOLDER).glob("session-*"))) + 1
+    session = count_sessions(spec.folder) + 1
+    home = spec.address or str(spec.folder.absolute())
     return tune.Tuner(
         tune.with_resources(workers.trainable, workers.resources),
         tune_config=tune.TuneConfig(
@@ -247,7 +266,7 @@ def _make_tuner(
         ),
         run_config=tune.RunConfig(
             name=f"session-{session:03d}",
-            storage_path=str((spec.folder / TUNE_FOLDER).absolute()),
+            storage_path=f"{home}/{TUNE_FOLDER}",
             stop=stopper,
             verbose=0,
             callbacks=[callback],
@@ -262,11 +281,16 @@ def _job_name(trial: Any) -> str:
 
 
 def _restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any) -> dict[str, str]:
-    """Brings plan and rungs to where the tables say; returns the checkpoints of unfinished jobs."""
+    """Brings plan and rungs to where the tables say; returns the checkpoints of unfinished jobs.
+
+    They are named relative to the sweep's folder.
+    """
     ended, unfinished, checkpoints = [], [], {}
     rows = read_segments(spec.folder)
     cut = replay(scheduler, rows)
     last = {row["trial"]: row for row in rows}
+    running = [name for name, row in writer.trials.items() if row["status"] == "running"]
+    fetch_checkpoints(spec.folder, running)
     for row in writer.trials.values():
         job = job_from_row(row, json.loads(row["config"]))
         known = last[job.name]["env_steps"] if job.name in last else 0
@@ -277,7 +301,7 @@ def _restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any)
         if row["status"] == "running":
             unfinished.append(job)
             if checkpoint is not None:
-                checkpoints[job.name] = str(checkpoint.absolute())
+                checkpoints[job.name] = str(checkpoint.relative_to(spec.folder))
         else:
             ended.append((job, outcome_of(row, row["stop_reason"])))
     plan.restore(ended, unfinished)

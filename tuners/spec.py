@@ -25,6 +25,7 @@ from tuners.presets import PRESETS, preset_for
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import check_searcher
 from tuners.space import BadInput, Domain, as_choice, grid, is_number, parse_stored_space
+from tuners.store import check_address, check_store
 
 TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
@@ -66,6 +67,7 @@ class SweepSpec:
         tracking_uri: MLflow's store or server.
         runs_dir: folder that holds one folder a sweep.
         media: whether film strips, videos, plots and the report are made.
+        storage: address of the folder in the shared store that holds one folder a sweep, if any.
         warm_start: the sweep whose best configurations the first trials have; for information.
         first_values: values of trials 1, 2, ...; what they leave out is the searcher's.
         extensions: trials added, each time the finished sweep was extended.
@@ -93,6 +95,7 @@ class SweepSpec:
     tracking_uri: str = DEFAULT_TRACKING_URI
     runs_dir: Path = field(default_factory=lambda: Path("runs"))
     media: bool = True
+    storage: str | None = None
     warm_start: str | None = None
     first_values: Sequence[Mapping[str, Any]] = ()
     extensions: Sequence[int] = ()
@@ -131,6 +134,8 @@ class SweepSpec:
         if self.reduction_factor < 2:
             raise BadInput(f"reduction_factor is {self.reduction_factor}, but must be at least 2")
         check_space(self.base, self.space)
+        if self.storage is not None:
+            check_address(self.storage)
         self._check_seeds()
         self._check_rungs()
 
@@ -190,6 +195,11 @@ class SweepSpec:
     def folder(self) -> Path:
         """The sweep's own folder."""
         return self.runs_dir / self.name
+
+    @property
+    def address(self) -> str | None:
+        """The sweep's own folder in the shared store."""
+        return None if self.storage is None else f"{self.storage.rstrip('/')}/{self.name}"
 
     def seeds(self, phase: str) -> list[int]:
         """Returns the training seeds of a phase; those of different phases never meet."""
@@ -274,6 +284,8 @@ def prepare(spec: SweepSpec, *, resume: bool) -> None:
     """
     check_tracking_uri(spec.tracking_uri)
     check_writable(spec.folder, "output folder")
+    if spec.storage is not None:
+        check_store(spec.storage, None if resume else spec.name)
     if resume:
         return
     if spec.folder.exists():

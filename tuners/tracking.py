@@ -37,6 +37,7 @@ from tuners.layout import (
 )
 from tuners.pinning import use_idle_time
 from tuners.results import read_segments_after, read_trials
+from tuners.store import fetch
 
 SUMMARY = "sweep"
 TRIAL = "trial-000"
@@ -182,11 +183,12 @@ class Follower:
         return bool(json.loads(comparison.read_text()).get("num_trials", trials) == trials)
 
     def _artifact_location(self, task: str) -> str | None:
-        """Returns a folder beside a local store; a server chooses its own."""
-        store = _local_store(self.uri)
-        if store is None:
+        """Returns a folder beside a local store, or here for a database; a server has its own."""
+        if self.uri.startswith("http"):
             return None
-        return (store.absolute().parent / "mlartifacts" / task).as_uri()
+        store = _local_store(self.uri)
+        place = Path.cwd() if store is None else store.absolute().parent
+        return (place / "mlartifacts" / task).as_uri()
 
     def _adopt_runs(self, client: Any) -> None:
         """Finds the sweep's runs by their tags: what is not there was never written, or is gone."""
@@ -286,7 +288,7 @@ class Follower:
         }
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         if trial["checkpoint"] is not None:
-            checkpoint = self.folder / trial["checkpoint"] / STATE_FILE
+            checkpoint = fetch(self.folder, f"{trial['checkpoint']}/{STATE_FILE}")
             if checkpoint.exists():
                 self._client.log_artifact(run_id, str(checkpoint), "checkpoint")
         failed = trial["stop_reason"] in ("diverged", "error")

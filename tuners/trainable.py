@@ -13,6 +13,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from tuners.pinning import pin_to_free_core
 from tuners.ray_settings import gpu_environment
+from tuners.store import at_hand
 
 if TYPE_CHECKING:
     from tuners.trial import Trial
@@ -80,4 +81,5 @@ class SegmentTrainable(tune.Trainable):
         objective = Objective(*config["objective"])
         self.trial = Trial(trial_config, config["seeds"], objective, config["until"])
         if config["resume_from"] is not None:
-            self.trial.load(Path(config["resume_from"]))
+            with at_hand(config["resume_from"]) as folder:
+                self.trial.load(folder)

@@ -69,10 +69,10 @@ def test_a_drawing_is_begun_with_paths_that_any_process_finds(tmp_path, ray, tri
     queue = MediaQueue(tmp_path.relative_to(tmp_path.parent))
     queue.film_strip(trial)
     queue.video(trial)
-    recording = str(tmp_path / "tune" / "x" / "recording.safetensors")
+    checkpoint = str(tmp_path / "tune" / "x")
     assert ray.asked == [
-        (1, "film_strip", (recording, str(tmp_path / "media" / "trial-000.png"))),
-        (1, "video", (recording, str(tmp_path / "media" / "trial-000.mp4"))),
+        (1, "film_strip", (checkpoint, str(tmp_path / "media" / "trial-000.png"))),
+        (1, "video", (checkpoint, str(tmp_path / "media" / "trial-000.mp4"))),
     ]
     assert queue.wait(1.0) == []
 
@@ -128,8 +128,7 @@ def artist(monkeypatch):
 
 def test_a_film_strip_is_drawn(tmp_path, trial, artist):
     path = tmp_path / "strip.png"
-    recording = tmp_path / "tune" / "x" / "recording.safetensors"
-    artist.film_strip(str(recording), str(path))
+    artist.film_strip(str(tmp_path / "tune" / "x"), str(path))
     with Image.open(path) as strip:
         assert strip.height == 150
         assert np.ptp(np.asarray(strip)) > 100, "something is in it"
@@ -137,8 +136,7 @@ def test_a_film_strip_is_drawn(tmp_path, trial, artist):
 
 def test_a_video_is_drawn(tmp_path, trial, artist):
     path = tmp_path / "video.mp4"
-    recording = tmp_path / "tune" / "x" / "recording.safetensors"
-    artist.video(str(recording), str(path))
+    artist.video(str(tmp_path / "tune" / "x"), str(path))
     assert path.read_bytes()[4:8] == b"ftyp"
 
 
