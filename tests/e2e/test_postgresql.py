@@ -1,8 +1,9 @@
-"""PostgreSQL as MLflow's store: a real server, on the loopback interface and in a folder of its own.
+"""PostgreSQL as MLflow's store: a real server, on the loopback interface, in a folder of its own.
 
 It refuses to run as root; then an account that may do nothing runs it.
 """
 
+import json
 import os
 import pwd
 import shutil
@@ -26,7 +27,7 @@ from tests.e2e.record import (
     trials_once,
 )
 from tests.e2e.test_tracking import free_port
-from tuners.tracking import METRICS
+from tuners.tracking import METRICS, flat_config
 
 pytestmark = pytest.mark.slow
 
@@ -119,7 +120,7 @@ def test_the_database_has_what_each_trial_was_and_how_it_ended(tracked):
         assert run.data.tags["status"] == trial["status"]
         assert run.data.tags["stop_reason"] == trial["stop_reason"]
         assert run.data.tags["rung"] == str(trial["env_steps"])
-        assert {"learning_rate", "num_envs"} <= set(run.data.params)
+        assert set(run.data.params) == set(flat_config(json.loads(trial["config"])))
 
 
 def test_the_rows_are_in_postgresql_itself(tracked):

@@ -1,0 +1,49 @@
+"""Where sweeps are, by flag and environment."""
+
+import pytest
+
+from sweeps.places import default_storage, find_sweep
+from tests.tuners.small import refusal, small_spec
+from tuners.mirror import Mirror
+
+
+@pytest.mark.parametrize(
+    ("store", "storage"),
+    [
+        ("s3://bucket/team", "s3://bucket/team/runs"),
+        ("s3://bucket/", "s3://bucket/runs"),
+        ("/shared/team", None),  # a folder: that is what runs_dir is for
+        ("", None),
+    ],
+)
+def test_the_storage_of_a_cluster_is_in_the_environment(monkeypatch, store, storage):
+    monkeypatch.setenv("SHAPESWEEP_STORE", store)
+    assert default_storage() == storage
+    monkeypatch.delenv("SHAPESWEEP_STORE")
+    assert default_storage() is None
+
+
+@pytest.fixture
+def spec(tmp_path):
+    spec = small_spec(tmp_path / "here", storage=(tmp_path / "store").as_uri())
+    spec.folder.mkdir(parents=True)
+    spec.save()
+    assert Mirror(spec.folder, spec.address).close() == []
+    return spec
+
+
+def test_a_sweep_that_is_not_here_is_found_in_the_store(spec, tmp_path):
+    found = find_sweep(tmp_path / "there", "sweep", spec.storage)
+    assert found.folder == tmp_path / "there" / "sweep"
+    assert found.to_dict() == spec.to_dict() | {"runs_dir": str(tmp_path / "there")}
+
+
+def test_one_that_is_here_knows_its_store(spec):
+    assert find_sweep(spec.runs_dir, "sweep", None).address == spec.address
+
+
+def test_one_that_is_nowhere_is_refused(spec, tmp_path):
+    for storage in (None, spec.storage):
+        assert "no sweep 'missing'" in refusal(find_sweep, tmp_path, "missing", storage)
+    assert "name is '../here'" in refusal(find_sweep, tmp_path, "../here", spec.storage)
+    assert "it may begin with" in refusal(find_sweep, tmp_path, "missing", "ftp://host/runs")
