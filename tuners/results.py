@@ -199,9 +199,9 @@ def read_segments_after(
         number: 0, or what the earlier call returned.
         columns: all if not given.
     """
-    new = [path for path in _parts(folder / SEGMENTS_FOLDER) if _range(path)[1] > number]
+    new = [path for path in _parts(folder / SEGMENTS_FOLDER) if _range(path.name)[1] > number]
     rows = [row for path in new for row in _read_table(path, columns).to_pylist()]
-    return rows, _range(new[-1])[1] if new else number
+    return rows, _range(new[-1].name)[1] if new else number
 
 
 def config_json(config: dict[str, Any]) -> str:
