@@ -214,7 +214,8 @@ def _watch(client: Any, cluster: Path, job: str) -> int:
         return 130
     except Exception as error:  # of aiohttp, requests and Ray: the connection, not the job
         reason = " ".join(str(error).split())
-        print(f"error: the connection broke ({reason}), but {job} goes on", file=sys.stderr)
+        print(f"error: the connection broke ({reason}), but {job} goes on:", file=sys.stderr)
+        print(_commands(cluster, job))
         return 1
     if status.status == "SUCCEEDED":
         return 0
