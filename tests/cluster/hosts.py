@@ -89,20 +89,21 @@ class Hosts:
     def start(self, name: str, address: str, *, sees_shared: bool = True) -> Host:
         """Starts a host, with what files it had, and waits until SSH answers on it."""
         host = self._hosts.get(name) or self._make(name, address)
-        host.process = subprocess.Popen(
-            [*_BOUND, *_OWN, "bash", str(_INIT)],
-            env=environment(
-                HOST_NAME=name,
-                HOST_IP=address,
-                HOST_ROOT=str(host.root),
-                HOST_KEY=str(self._folder / "hostkey"),
-                HOST_SHARED=str(self.shared) if sees_shared else "",
-                HOST_VISIBLE=":".join(map(str, self._visible)),
-            ),
-            stdin=subprocess.DEVNULL,
-            stdout=host.log.open("ab"),
-            stderr=subprocess.STDOUT,
-        )
+        with host.log.open("wb") as log:
+            host.process = subprocess.Popen(
+                [*_BOUND, *_OWN, "bash", str(_INIT)],
+                env=environment(
+                    HOST_NAME=name,
+                    HOST_IP=address,
+                    HOST_ROOT=str(host.root),
+                    HOST_KEY=str(self._folder / "hostkey"),
+                    HOST_SHARED=str(self.shared) if sees_shared else "",
+                    HOST_VISIBLE=":".join(map(str, self._visible)),
+                ),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         _wait_for_network(host.process)
         port = ("link", "add", f"v{name}", "type", "veth")
         self._on_switch(*port, "peer", "name", "eth0", "netns", str(host.process.pid))
@@ -178,7 +179,6 @@ class Hosts:
             if host.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{host.name} does not start:\n{host.log.read_text()}")
             time.sleep(0.05)
-        host.log.rename(host.log.with_suffix(f".{host.process.pid}"))
 
 
 def environment(**values: str) -> dict[str, str]:

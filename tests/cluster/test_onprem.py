@@ -1,4 +1,4 @@
-"""cluster.onprem.yaml on machines that are reached by SSH, as a user has them, with what goes wrong.
+"""cluster.onprem.yaml on machines reached by SSH, as a user has them, with what goes wrong.
 
 One story, told in the order of the file: each fixture is what a user does, on from the one before.
 """
@@ -50,8 +50,8 @@ class Cluster:
         """What MLflow on the head lacks of a sweep, asked through a forwarded port."""
         forward = self.laptop.start(f"ray exec {CLUSTER_FILE} -p 5000 'sleep 600'", "forward")
         check = (
-            "import sys, time, pathlib; from tests.e2e.record import assert_one_run_a_trial;"
-            f" assert_one_run_a_trial('http://127.0.0.1:5000', pathlib.Path({str(self.runs / sweep)!r}))"
+            "import pathlib; from tests.e2e.record import assert_one_run_a_trial as check;"
+            f" check('http://127.0.0.1:5000', pathlib.Path({str(self.runs / sweep)!r}))"
         )
         ask = "import urllib.request as u; u.urlopen('http://127.0.0.1:5000/health', timeout=5)"
         try:
@@ -92,18 +92,34 @@ def tune_reported(folder: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The machines, and `ray up`."""
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The machines, with no Ray on them."""
     reason = why_not()
     if reason:
         pytest.fail(f"no hosts can be made here: {reason}", pytrace=False)
     made = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
         made.laptop.run("ray get-auth-token --generate > /dev/null")
-        made.laptop.run(RAY_UP, seconds=120)
         yield made
     finally:
         made.hosts.close()
+
+
+def assert_not_up(machines: Cluster) -> None:
+    shown = machines.laptop.try_to(f"python sweeps/reward_search.py --cluster {CLUSTER_FILE}", 60)
+    assert shown.returncode == 2, shown.stdout
+    assert shown.stdout.splitlines()[-1].endswith(f"is not up: type `ray up {CLUSTER_FILE}`")
+
+
+def test_a_cluster_that_is_not_up_is_said(machines):
+    assert_not_up(machines)
+
+
+@pytest.fixture(scope="module")
+def cluster(machines: Cluster) -> Cluster:
+    """After `ray up`."""
+    machines.laptop.run(RAY_UP, seconds=120)
+    return machines
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +209,4 @@ def test_the_old_sweep_is_still_in_mlflow_on_the_new_head(cluster, resumed):
 
 def test_ray_down_ends_ray_on_the_head(cluster, resumed):
     cluster.laptop.run(f"ray down --yes {CLUSTER_FILE}")
-    shown = cluster.laptop.try_to(f"python sweeps/reward_search.py --cluster {CLUSTER_FILE}", 30.0)
-    assert shown.returncode == 2
-    assert "ray up" in shown.stdout.splitlines()[-1]
+    assert_not_up(cluster)

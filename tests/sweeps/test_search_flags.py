@@ -88,5 +88,3 @@ def test_a_cluster_and_an_address_are_one_too_many(submitted):
     with pytest.raises(BadInput, match="not both"):
         search(cluster=Path("cluster.yaml"), address="auto")
     assert not submitted
-
-
