@@ -22,7 +22,7 @@ SYSTEM := chromium:chromium
 .PHONY: help search setup test test-slow test-cluster can-make-hosts lint types system lock hooks
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 search: setup ## find the best reward shape and hyperparameters, laptop size (ARGS)
 	@$(PY) sweeps/reward_search.py $(ARGS)
