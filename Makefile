@@ -19,10 +19,10 @@ COMPILE := echo "python-dateutil<3" | $(UV) pip compile --quiet --universal --ge
 SYSTEM := chromium:chromium psql:postgresql
 
 .DEFAULT_GOAL := help
-.PHONY: help search setup test test-slow lint types system lock hooks
+.PHONY: help search setup test test-slow test-cluster can-make-hosts lint types system lock hooks
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 search: setup ## find the best reward shape and hyperparameters, laptop size (ARGS)
 	@$(PY) sweeps/reward_search.py $(ARGS)
@@ -30,10 +30,21 @@ search: setup ## find the best reward shape and hyperparameters, laptop size (AR
 setup: $(INSTALLED) ## make .venv with the locked packages; the other targets do it themselves
 
 test: setup ## the fast tests, on the CPU (ARGS)
-	@JAX_PLATFORMS=cpu $(PY) -m pytest -m "not slow" $(ARGS)
+	@JAX_PLATFORMS=cpu $(PY) -m pytest -m "not slow and not cluster" $(ARGS)
 
 test-slow: setup system ## the tests with real processes and a browser (ARGS)
 	@JAX_PLATFORMS=cpu $(PY) -m pytest -m slow $(ARGS)
+
+# The hosts of these tests are namespaces of this machine.
+test-cluster: SYSTEM := ssh:openssh-client sshd:openssh-server ip:iproute2 rsync:rsync
+test-cluster: can-make-hosts setup system ## `ray up` on several hosts, for real; needs root and five minutes (ARGS)
+	@JAX_PLATFORMS=cpu $(PY) -m pytest -m cluster --durations=10 $(ARGS)
+
+can-make-hosts:
+	@[ "$$(id -u)" = 0 ] || { \
+	  echo "test-cluster: needs root, to make hosts of namespaces" >&2; exit 1; }
+	@unshare --fork --net --pid --mount --uts --ipc true || { \
+	  echo "test-cluster: root may not make namespaces here" >&2; exit 1; }
 
 lint: setup ## ruff: rules and formatting
 	@$(PY) -m ruff check .

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from sweeps import places
 from sweeps.places import find_sweep
-from sweeps.search_flags import Flags
+from sweeps.search_flags import Flags, as_arguments
 from tuners.ahead import start_compiling
 from tuners.config import baseline, static_configs
 from tuners.describe import describe_change, likeness_to_score
@@ -70,6 +70,8 @@ def run_search(
         script: the file that was started; named where a command is printed.
         searcher: what searches unless a flag names another; docs/search.md says why.
     """
+    if flags.cluster is not None:
+        return _submit(flags, flags.cluster, script)
     console = make_console()
     if flags.searcher is None and flags.scheduler != "pbt":  # which searches by itself
         flags = replace(flags, searcher=searcher)
@@ -94,6 +96,26 @@ def run_search(
         return 130
     print_result(console, spec, result, time.monotonic() - begun)
     return 0
+
+
+def _submit(flags: Flags, cluster: Path, script: str) -> int:
+    """Runs the search on a cluster's head; returns its exit code.
+
+    Raises:
+        BadInput: flags that mean nothing there, a mistaken file, or a cluster that is not up.
+    """
+    if flags.address is not None:
+        raise BadInput("give --cluster or --address, not both")
+    files = {}
+    if flags.space is not None:
+        load_space(flags.space)
+        name = f"space-{time.strftime('%Y%m%d-%H%M%S')}.yaml"
+        files[name] = flags.space
+        flags = replace(flags, space=Path(name))
+    from tuners.submit import run_on_cluster  # imports Ray
+
+    arguments = as_arguments(replace(flags, cluster=None))
+    return run_on_cluster(cluster, f"sweeps/{Path(script).name}", arguments, files)
 
 
 def make_console() -> Console:

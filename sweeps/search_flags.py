@@ -1,6 +1,6 @@
 """The flags that every search script has.  It imports nothing slow: --help is quick."""
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 from sweeps import places
@@ -64,3 +64,18 @@ class Flags:
     address: str | None = None
     """Address of a running Ray cluster, or "local" to start Ray here; if not given the cluster of
     this machine, if one runs."""
+    cluster: Path | None = None
+    """File of a cluster that `ray up` made: the search runs there, as a job that needs no
+    terminal.  All other flags are the script's on its head."""
+
+
+def as_arguments(flags: Flags) -> list[str]:
+    """Returns the command line of all flags that are not as they are by default."""
+    arguments = []
+    for entry in fields(flags):
+        made = entry.default_factory
+        usual = entry.default if made is MISSING else made()
+        value = getattr(flags, entry.name)
+        if value != usual:
+            arguments += [f"--{entry.name.replace('_', '-')}", str(value)]
+    return arguments
