@@ -149,7 +149,7 @@ def test_a_damaged_checkpoint_lets_nobody_in(tmp_path):
 
 
 def test_a_trial_that_diverges_is_a_result_and_its_neighbour_goes_on():
-    pack, healthy = filled(0, 1), filled(0, 1)
+    pack, healthy = filled(0, 1, 2, 3), filled(0, 1, 2, 3)  # full: there is one width for both
     for each in (pack, healthy):
         each.advance(each.jobs)
     broken = jax.tree.map(lambda leaf: leaf.at[1].multiply(np.nan), pack._states.params)
@@ -216,7 +216,9 @@ def run_script(num_trials, trainer, spec):
         numbers = [number for number in slots if number is not None]
         for number, row in zip(numbers, trainer.advance(numbers), strict=True):
             rows.setdefault(number, []).append(row)
-            named = SimpleNamespace(config={"job": str(number), "phase": "search"})
+            named = SimpleNamespace(
+                trial_id=str(number), config={"job": str(number), "phase": "search"}
+            )
             if row["env_steps"] == SEGMENT:
                 scheduler.on_trial_add(None, named)
             stops = scheduler.on_trial_result(None, named, row) == "STOP"

@@ -58,7 +58,7 @@ def checkpoint(spec, trial, number, segments):
     metadata["metadata"] = json.dumps({"env_steps": segments * SEGMENT})
     path = folder / "state.safetensors"
     safetensors.numpy.save_file({"x": np.zeros(1)}, path, metadata=metadata)
-    return str(folder)
+    return str(folder.relative_to(spec.folder))
 
 
 def restore(spec):
