@@ -16,13 +16,13 @@ COMPILE := echo "python-dateutil<3" | $(UV) pip compile --quiet --universal --ge
   --no-header --no-emit-index-url --no-emit-find-links --constraint - $(ARGS) pyproject.toml
 
 # What the slow tests need beside Python, each as command:package (Debian's name for it).
-SYSTEM := chromium:chromium psql:postgresql
+SYSTEM := chromium:chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help search setup test test-slow test-cluster can-make-hosts lint types system lock hooks
+.PHONY: help search setup test test-slow test-services test-cluster can-make-hosts lint types system lock hooks
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 search: setup ## find the best reward shape and hyperparameters, laptop size (ARGS)
 	@$(PY) sweeps/reward_search.py $(ARGS)
@@ -30,10 +30,14 @@ search: setup ## find the best reward shape and hyperparameters, laptop size (AR
 setup: $(INSTALLED) ## make .venv with the locked packages; the other targets do it themselves
 
 test: setup ## the fast tests, on the CPU (ARGS)
-	@JAX_PLATFORMS=cpu $(PY) -m pytest -m "not slow and not cluster" $(ARGS)
+	@JAX_PLATFORMS=cpu $(PY) -m pytest -m "not (slow or services or cluster)" $(ARGS)
 
 test-slow: setup system ## the tests with real processes and a browser (ARGS)
 	@JAX_PLATFORMS=cpu $(PY) -m pytest -m slow $(ARGS)
+
+test-services: SYSTEM := psql:postgresql
+test-services: setup system ## the tests with S3 (moto), a PostgreSQL server and Ray on several nodes (ARGS)
+	@JAX_PLATFORMS=cpu $(PY) -m pytest -m services $(ARGS)
 
 # The hosts of these tests are namespaces of this machine.
 test-cluster: SYSTEM := ssh:openssh-client sshd:openssh-server ip:iproute2 rsync:rsync

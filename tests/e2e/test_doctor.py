@@ -28,7 +28,7 @@ from tuners.ray_settings import SETTINGS
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.slow,
+    pytest.mark.services,
     # Of Ray, which shares sockets and subprocesses with what it starts.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

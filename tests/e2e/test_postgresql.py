@@ -29,7 +29,7 @@ from tests.e2e.record import (
 from tests.e2e.test_tracking import free_port
 from tuners.tracking import METRICS, flat_config
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.services
 
 USER = "tracker"
 

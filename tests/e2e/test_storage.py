@@ -28,7 +28,7 @@ from tests.e2e.test_tracking import free_port
 from tuners.results import read_segments
 from tuners.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.services
 
 BUCKET = "sweeps"
 STORAGE = f"s3://{BUCKET}/team/runs"
