@@ -162,7 +162,8 @@ def test_mlflow_that_is_away(tmp_path):
 
 def test_a_gpu_that_jax_does_not_see(nodes, tmp_path):
     with nodes.one_more(num_gpus=1) as (name, _):
-        lines = quick_check(tmp_path, expect_gpus=1)
+        lines = diagnose(tmp_path, None, expect_gpus=1, trains=False).faults
+        assert quick_check(tmp_path, uses_gpus=False) == [], "nobody wants one"
     assert len(lines) == 2
     assert lines[0].startswith(f"{name}: 0 GPUs in JAX (which has: cpu), wanted 1 as Ray has")
     assert lines[1].startswith("all nodes: 0 GPUs in JAX, wanted 1")
