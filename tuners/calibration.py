@@ -59,14 +59,11 @@ def rates_by_width(config: "TrialConfig", most: int) -> dict[int, float]:
 
     It stops where more trials bring too little.
     """
-    import jax
-
     rates: dict[int, float] = {}
     for width in WIDTHS:
         if rates and (width > most or _memory_for(4) > MEMORY):
             break
         rates[width] = time_pack(config, width)
-        jax.clear_caches()
         if choose_slots(rates) < width:
             break
     return rates

@@ -163,6 +163,7 @@ def run_jobs(
             if mirror is not None:
                 screen.note("copying to the store")
                 failures += mirror.close()
+                mirror = None  # closed: the store is not asked once more
     finally:
         if follower.poll() is None:
             tracking.stop_following(follower, timeout=10.0)

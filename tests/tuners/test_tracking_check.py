@@ -2,7 +2,9 @@
 
 import http.server
 import socket
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -84,6 +86,9 @@ def test_a_database_without_its_client_says_so():
 
 def test_a_database_is_logged_in_to(tmp_path):
     _log_in(f"sqlite:///{tmp_path}/mlflow.db")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        tables = database.execute("select name from sqlite_master").fetchall()
+    assert tables == [], "and left as it is"
 
 
 @pytest.mark.parametrize(
