@@ -16,6 +16,7 @@ from tuners.layout import TUNE_FOLDER
 from tuners.objectives import Outcome
 from tuners.phases import Job, Plan
 from tuners.results import OUTCOME_COLUMNS, ResultsWriter, config_json, now
+from tuners.searchers import LEARNING
 from tuners.store import CHECKPOINTS_KEPT as KEPT_IN_STORE
 
 _FLUSH_SHARE = 0.1  # of the driver's time, at most
@@ -224,6 +225,8 @@ class SweepCallback(_NotSaved, Callback):
                 "checkpoint": _relative(checkpoint.path) if checkpoint else None,
             }
         )
+        if self._plan.spec.searcher in LEARNING:
+            self._writer.flush()  # what such a searcher was told it keeps, also through a kill
         self._plan.end(job.name, outcome)
         self._tell("ended", self._writer.trials[job.name])
 

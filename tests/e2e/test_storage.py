@@ -3,6 +3,7 @@
 The bucket is moto's, behind a real server; what speaks to it is Arrow's client.
 """
 
+import contextlib
 import shutil
 import socket
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 from pyarrow.fs import S3FileSystem
 
-from tests.e2e.conftest import LONG, Sweep
+from rlcore.checkpoint import read_metadata
+from tests.e2e.conftest import PLAIN, Sweep
 from tests.e2e.processes import Scripts, wait_until
 from tests.e2e.record import (
     Curves,
@@ -25,6 +27,7 @@ from tests.e2e.record import (
     trials_once,
 )
 from tests.e2e.test_tracking import free_port
+from tuners.layout import STATE_FILE
 from tuners.results import read_segments
 from tuners.store import Store
 
@@ -167,55 +170,73 @@ def test_an_ended_sweep_is_resumed_from_the_bucket_alone(stored, served):
     assert_same(segments_once(scripts.folder / "runs" / "stored"), before)
 
 
-@pytest.fixture(scope="module")
-def lost(served: Served) -> tuple[Sweep, Path]:
-    """A sweep whose driver and folder are gone at a stroke; and the bucket's tables as they were.
+@dataclass(frozen=True)
+class Lost:
+    """A sweep that lost its head, and what the bucket held of it then."""
 
-    All processes are ended with `kill -9`, and the sweep goes on where only MLflow's file is left.
+    sweep: Sweep
+    copy: Path
+    saved: set[str]
+
+
+@pytest.fixture(scope="module")
+def lost(served: Served) -> Lost:
+    """A sweep whose driver and folder are gone at a stroke, gone on with in an empty folder.
+
+    All processes are ended with `kill -9`; only MLflow's file is left.
     """
     scripts = served.scripts("lost")
-    flags = ("--scheduler", "none", "--name", "lost", "--storage", STORAGE)
-    running = scripts.start("reward_search", *LONG, *flags)
     address, copy = f"{STORAGE}/lost", scripts.folder / "copy"
+    flags = ("--scheduler", "none", "--name", "lost", "--storage", STORAGE)
+    sizes = ("--preset", "smoke", "--budget", "524288", "--num-trials", "3", *PLAIN)
+    running = scripts.start("reward_search", *sizes, *flags)
 
     def half_way() -> bool:
         assert not running.ended, running.output
-        return len(read_segments(fetch_tables(address, copy))) >= 100
+        return len(read_segments(fetch_tables(address, copy))) >= 100 and bool(saved(address, copy))
 
-    wait_until(half_way, "the bucket has a hundred segments")
+    wait_until(half_way, "the bucket has a hundred segments and a checkpoint", 120)
     running.kill()
     fetch_tables(address, copy)
+    usable = saved(address, copy)
     shutil.rmtree(scripts.folder / "runs")
     finished = scripts.run("reward_search", "--resume", "lost", "--storage", STORAGE)
-    return Sweep(scripts, "lost", finished), copy
+    return Lost(Sweep(scripts, "lost", finished), copy, usable)
+
+
+def saved(address: str, copy: Path) -> set[str]:
+    """Running trials with a checkpoint in the bucket that its tables have reached."""
+    reached: dict[str, int] = {}
+    for trial, env_steps in segments_once(copy):
+        reached[trial] = max(reached.get(trial, 0), env_steps)
+    running = {name for name, row in trials_once(copy).items() if row["status"] == "running"}
+    store, found, state = Store(address), set(), copy / STATE_FILE
+    for name in store.names():
+        if name.endswith(STATE_FILE) and (trial := name.split("/")[2]) in running:
+            with contextlib.suppress(OSError, ValueError):  # deleted meanwhile, or half there
+                store.get(name, state)
+                if read_metadata(state)["env_steps"] <= reached.get(trial, 0):
+                    found.add(trial)
+    return found
 
 
 def test_a_sweep_whose_head_is_lost_ends_well_on_another(lost):
-    sweep, _ = lost
-    assert sweep.finished.code == 0, sweep.finished
-    assert_whole(sweep.folder)
-    assert_one_run_a_trial(sweep.tracking_uri, sweep.folder)
+    assert lost.sweep.finished.code == 0, lost.sweep.finished
+    assert_whole(lost.sweep.folder)
+    assert_one_run_a_trial(lost.sweep.tracking_uri, lost.sweep.folder)
 
 
 def test_what_was_in_the_bucket_when_the_head_was_lost_is_there_once(lost):
-    sweep, copy = lost
-    after = segments_once(sweep.folder)
-    before = segments_once(copy)
+    after, before = segments_once(lost.sweep.folder), segments_once(lost.copy)
     assert len(before) >= 100
     assert_same({key: after[key] for key in before}, before)
 
 
 def test_trials_of_a_lost_head_went_on_from_their_checkpoints(lost):
-    """Those that had got beyond their first segments: of these nothing was trained again."""
-    sweep, copy = lost
-    running = [name for name, row in trials_once(copy).items() if row["status"] == "running"]
-    reached = {name: 0 for name in running}
-    for trial, env_steps in segments_once(copy):
-        if trial in reached:
-            reached[trial] = max(reached[trial], env_steps)
-    assert any(env_steps > 0 for env_steps in reached.values())
-    fetched = {path.parts[-3] for path in sweep.folder.glob("tune/session-001/*/*/*.safetensors")}
-    assert {name for name, env_steps in reached.items() if env_steps > 32_768} <= fetched
+    folder = lost.sweep.folder
+    fetched = {path.parts[-3] for path in folder.glob("tune/session-001/*/*/*.safetensors")}
+    assert lost.saved
+    assert lost.saved <= fetched
 
 
 def assert_same(ours: Curves, theirs: Curves) -> None:

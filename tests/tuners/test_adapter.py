@@ -21,8 +21,8 @@ FULL = 8 * SEGMENT
 class Sweep:
     """A sweep's callback with everything it tells, and Tune's part by hand."""
 
-    def __init__(self, folder):
-        spec = small_spec(folder)
+    def __init__(self, folder, **changes):
+        spec = small_spec(folder, **changes)
         spec.folder.mkdir()
         self.plan = Plan(spec)
         self.folder = spec.folder
@@ -240,6 +240,24 @@ def test_where_writing_takes_long_it_is_done_less_often(sweep, monkeypatch):
         sweep.callback.on_step_end(0, [])
         clock.now += 0.125
     assert len(moments) == 4, "a tenth of ten seconds"
+
+
+@pytest.mark.parametrize(("searcher", "durable"), [("tpe", "finished"), ("random", None)])
+def test_a_searcher_that_learns_hears_of_a_trial_once_it_is_durable(tmp_path, searcher, durable):
+    """A kill between the two would leave it with what the sweep does not know."""
+    sweep = Sweep(tmp_path, searcher=searcher)
+    trial, known = sweep.start(), []
+    end = sweep.plan.end
+
+    def heard(name, outcome):
+        rows = {row["trial"]: row["status"] for row in read_trials(sweep.folder)}
+        known.append(rows.get(name))
+        end(name, outcome)
+
+    sweep.plan.end = heard
+    sweep.report(trial, 2, done=True)
+    sweep.complete(trial)
+    assert known == [durable]
 
 
 @pytest.fixture
