@@ -1,5 +1,6 @@
 """Compiled programs: one a process for all configs that differ only in traced numbers."""
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -72,12 +73,13 @@ def _shapes(config: TrialConfig) -> tuple[Any, TrainState, Hyperparameters, Rewa
 
 
 def _compiled(key: Key, lower: Callable[[], Any]) -> Any:
-    """Compiles once on a machine: processes that need the same program wait for the cache."""
+    """Compiles once where the cache is one: processes that need the same program wait for it."""
     if key not in _programs:
         lowered = lower()
         name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
         with open(use_compilation_cache() / f"{name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            with contextlib.suppress(OSError):  # a file server without locks: each compiles
+                fcntl.flock(lock, fcntl.LOCK_EX)
             _programs[key] = lowered.compile()
     return _programs[key]
 

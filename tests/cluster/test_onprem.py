@@ -145,6 +145,11 @@ def test_a_power_cut_loses_no_trial_and_doubles_none(cut):
     assert len(searched) == 6
 
 
+def test_compiled_programs_are_shared(cluster, cut):
+    """So is the lock on each, for which the next machine waits."""
+    assert list((cluster.runs.parent / "cache").glob("*.lock"))
+
+
 def test_mlflow_on_the_head_shows_all_of_it(cluster, cut):
     assert not cluster.mlflow_problem("cut")
 
