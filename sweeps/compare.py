@@ -32,7 +32,7 @@ def main(flags: Flags) -> int:
     from sweeps.search import make_console
     from tuners.report.side_by_side import lines_of, load_sweeps, write_comparison
 
-    records = load_sweeps([flags.runs_dir / name for name in flags.sweeps])
+    records = load_sweeps([places.sweep_folder(flags.runs_dir, name) for name in flags.sweeps])
     table = Table("")
     for record in records:
         table.add_column(escape(record.spec.name), justify="right")

@@ -53,3 +53,17 @@ def find_sweep(runs_dir: Path, name: str, storage: str | None) -> "SweepSpec":
     if address is not None:
         bring(address, folder)
     return load_spec(folder)
+
+
+def sweep_folder(runs_dir: Path, name: str) -> Path:
+    """Returns the folder of a sweep to be read; fetched if only the environment's store has it.
+
+    Raises:
+        BadInput: the store cannot be read.
+    """
+    from tuners.layout import SPEC_FILE
+
+    folder = runs_dir / name
+    if default_storage() is not None and not (folder / SPEC_FILE).exists():
+        find_sweep(runs_dir, name, default_storage())
+    return folder

@@ -29,7 +29,7 @@ def main(flags: Flags) -> int:
     """Writes the report and prints where it is."""
     from tuners.report.write import write_report
 
-    path = write_report(flags.runs_dir / flags.sweep, flags.out)
+    path = write_report(places.sweep_folder(flags.runs_dir, flags.sweep), flags.out)
     print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
     return 0
 

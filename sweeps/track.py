@@ -27,7 +27,7 @@ def main(flags: Flags) -> int:
     from tuners.spec import check_tracking_uri, load_spec
     from tuners.tracking import Follower
 
-    spec = load_spec(flags.runs_dir / flags.sweep)
+    spec = load_spec(places.sweep_folder(flags.runs_dir, flags.sweep))
     uri = flags.tracking_uri or spec.tracking_uri
     check_tracking_uri(uri)
     try:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeps.places import default_storage, find_sweep
+from sweeps.places import default_storage, find_sweep, sweep_folder
 from tests.tuners.small import refusal, small_spec
 from tuners.mirror import Mirror
 
@@ -25,7 +25,7 @@ def test_the_storage_of_a_cluster_is_in_the_environment(monkeypatch, store, stor
 
 @pytest.fixture
 def spec(tmp_path):
-    spec = small_spec(tmp_path / "here", storage=(tmp_path / "store").as_uri())
+    spec = small_spec(tmp_path / "here", storage=(tmp_path / "store" / "runs").as_uri())
     spec.folder.mkdir(parents=True)
     spec.save()
     assert Mirror(spec.folder, spec.address).close() == []
@@ -47,3 +47,16 @@ def test_one_that_is_nowhere_is_refused(spec, tmp_path):
         assert "no sweep 'missing'" in refusal(find_sweep, tmp_path, "missing", storage)
     assert "name is '../here'" in refusal(find_sweep, tmp_path, "../here", spec.storage)
     assert "it may begin with" in refusal(find_sweep, tmp_path, "missing", "ftp://host/runs")
+
+
+def test_a_sweep_that_is_only_in_the_store_is_brought(spec, tmp_path, monkeypatch):
+    there = tmp_path / "there"
+    assert not sweep_folder(there, "sweep").exists(), "no store is named"
+    monkeypatch.setenv("SHAPESWEEP_STORE", (tmp_path / "store").as_uri())
+    assert (sweep_folder(there, "sweep") / "sweep.yaml").exists()
+    assert "no sweep 'missing'" in refusal(sweep_folder, there, "missing")
+
+
+def test_a_sweep_that_is_here_is_read_without_the_store(spec, monkeypatch):
+    monkeypatch.setenv("SHAPESWEEP_STORE", "s3://a-store-that-would-be-asked")
+    assert sweep_folder(spec.runs_dir, "sweep") == spec.folder
