@@ -53,10 +53,7 @@ def load_checkpoint(path: Path, template: TrainState) -> tuple[TrainState, dict[
         ValueError: the file is damaged, not a checkpoint, or of another config or version.
         FileNotFoundError: there is no such file.
     """
-    header, metadata = _read_header(path)
-    arrays = load_file(path)
-    if header.get("crc32") != _checksum(arrays, header["metadata"]):
-        raise ValueError(f"{path} is damaged (its checksum differs); use the checkpoint before it")
+    arrays, metadata = _read(path)
     names = _named_leaves(template)
     if set(arrays) != set(names):
         raise ValueError(f"{path} holds another kind of trainer state; use the config it came with")
@@ -72,6 +69,26 @@ def read_metadata(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
     """
     return _read_header(path)[1]
+
+
+def is_whole(path: Path) -> bool:
+    """Returns whether ``path`` can be read as a checkpoint, to the last bit that was written."""
+    try:
+        _read(path)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    header, metadata = _read_header(path)
+    try:
+        arrays = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); use the checkpoint before it") from error
+    if header.get("crc32") != _checksum(arrays, header["metadata"]):
+        raise ValueError(f"{path} is damaged (its checksum differs); use the checkpoint before it")
+    return arrays, metadata
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:

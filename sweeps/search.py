@@ -21,6 +21,7 @@ from tuners.ahead import start_compiling
 from tuners.config import baseline, static_configs
 from tuners.describe import describe_change, likeness_to_score
 from tuners.layout import REPORT_FILE
+from tuners.lock import driving
 from tuners.phases import BASELINE, TASK_SCORE
 from tuners.ray_settings import apply_ray_settings, joins_cluster
 from tuners.sequels import begin_with, extend
@@ -80,15 +81,22 @@ def run_search(
 
         check_joinable(flags.address, f"sweeps/{Path(script).name}")
     spec = _make_spec(flags, default_space)
+    with driving(spec.folder):
+        if flags.extend is not None:
+            spec = extend(spec, flags.num_trials)
+        return _run(spec, console, flags.address, script)
+
+
+def _run(spec: SweepSpec, console: Console, address: str | None, script: str) -> int:
     _print_plan(console, spec)
     begun = time.monotonic()
     if spec.slots == 1 and not spec.uses_gpu:
         start_compiling(static_configs(spec.base, spec.space))
-    apply_ray_settings(flags.address)
+    apply_ray_settings(address)
     from tuners.run import Interrupted, run_sweep  # Ray takes seconds to import
 
     try:
-        result = run_sweep(spec, console=console, address=flags.address)
+        result = run_sweep(spec, console=console, address=address)
     except Interrupted:
         console.print(f"Interrupted. Everything known is in {spec.folder}; to go on:")
         command = f"python sweeps/{Path(script).name} --resume {spec.name}{_runs(spec)}"
@@ -140,7 +148,7 @@ def _make_spec(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]
     spec = find_sweep(flags.runs_dir, getattr(flags, goes_on[0]), flags.storage)
     check_code_version(spec.folder)
     prepare(spec, resume=True)
-    return spec if goes_on == ["resume"] else extend(spec, flags.num_trials)
+    return spec
 
 
 def _fresh(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]]) -> SweepSpec:

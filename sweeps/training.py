@@ -9,6 +9,7 @@ from rich.console import Console
 from rlcore.rewards import SHAPES
 from sweeps.search import make_console
 from tuners.config import TrialConfig, load_config
+from tuners.lock import driving
 from tuners.presets import PRESETS
 from tuners.single import TrainingInterrupted, run_single
 from tuners.space import BadInput
@@ -31,6 +32,11 @@ def run_training(flags: Any) -> int:
     console = make_console()
     spec = _resumed(flags) if flags.resume is not None else _fresh(flags)
     prepare(spec, resume=flags.resume is not None)
+    with driving(spec.folder):
+        return _train(spec, flags.video_every, console)
+
+
+def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
     console.print(
         f"[bold]{spec.name}[/bold]  {spec.base.task}, {spec.base.ppo.seeds_per_trial} seeds,"
         f" {spec.base.full_length:,} env_steps each, {spec.base.num_segments} segments",
@@ -41,7 +47,7 @@ def run_training(flags: Any) -> int:
     try:
         tracked = run_single(
             spec,
-            video_every=flags.video_every,
+            video_every=video_every,
             on_segment=progress.show,
         )
     except TrainingInterrupted:

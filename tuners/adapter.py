@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import Any, Self
 
 from ray.tune import Callback, Stopper
@@ -116,7 +117,7 @@ class SweepCallback(_NotSaved, Callback):
         self._interrupted = interrupted
         self._running = running
         self._listeners = listeners
-        self._next_flush = 0.0
+        self._next_flush = -math.inf
         self._checkpoints: dict[str, deque[Any]] = {}
         self._kept = CHECKPOINTS_KEPT if address is None else KEPT_IN_STORE
         # A store takes a moment, in which Tune would hear of no trial.
@@ -207,10 +208,11 @@ class SweepCallback(_NotSaved, Callback):
 
         Less often where it takes long: each time a row is written for every trial there was.
         """
-        begun = now()
+        begun = monotonic()  # nobody sets this clock back
         if begun >= self._next_flush:
             self._writer.flush()
-            self._next_flush = now() + max(1.0, (now() - begun) / _FLUSH_SHARE)
+            ended = monotonic()
+            self._next_flush = ended + max(1.0, (ended - begun) / _FLUSH_SHARE)
 
     def _end(self, trial: Trial, job: Job, outcome: Outcome, last: dict[str, Any]) -> None:
         checkpoint = trial.checkpoint

@@ -28,7 +28,6 @@ from tuners.layout import (
     COMPARISON_FILE,
     RECORDING_FILE,
     STATE_FILE,
-    TRACKING_FILE,
     TRIALS_FILE,
     video_path,
 )
@@ -36,7 +35,7 @@ from tuners.results import read_trials
 from tuners.space import BadInput
 from tuners.spec import check_writable
 from tuners.store import fetch
-from tuners.tracking import SUMMARY
+from tuners.tracking import SUMMARY, read_tracking
 from tuners.validate import FINAL_WINDOW
 
 
@@ -257,8 +256,7 @@ def register(best: Best, out: Path, tracking_uri: str) -> str:
     from mlflow.types import Schema, TensorSpec
 
     mlflow.set_tracking_uri(tracking_uri)
-    state = json.loads((best.folder / TRACKING_FILE).read_text())
-    run_id = state["runs"][SUMMARY]
+    run_id = read_tracking(best.folder)["runs"][SUMMARY]
     size = TASKS[best.config.task].observation_size
     single, index = np.dtype(np.float32), np.dtype(np.int64)
     signature = ModelSignature(

@@ -7,6 +7,7 @@ SPEC_FILE = "sweep.yaml"
 COMPARISON_FILE = "comparison.json"
 SHAPES_FILE = "shapes.json"
 TRACKING_FILE = "mlflow.json"
+LOCK_FILE = "driver.lock"
 TRIALS_FILE = "trials.parquet"
 SEGMENTS_FOLDER = "segments.parquet"
 MEDIA_FOLDER = "media"
@@ -31,11 +32,11 @@ def video_path(folder: Path, trial: str) -> Path:
 
 
 def newest_checkpoint(folder: Path, trial: str, up_to: float = math.inf) -> Path | None:
-    """Returns the folder of a trial's furthest readable checkpoint, if there is one.
+    """Returns the folder of a trial's furthest whole checkpoint, if there is one.
 
     Those beyond ``up_to`` env_steps are passed over.
     """
-    from rlcore.checkpoint import read_metadata
+    from rlcore.checkpoint import is_whole, read_metadata
 
     found = []
     for path in folder.glob(f"{TUNE_FOLDER}/*/{trial}/checkpoint_*/{STATE_FILE}"):
@@ -44,5 +45,6 @@ def newest_checkpoint(folder: Path, trial: str, up_to: float = math.inf) -> Path
         except (ValueError, OSError):
             continue  # damaged: the one before serves
         if env_steps <= up_to:
-            found.append((env_steps, path.parent))
-    return max(found)[1] if found else None
+            found.append((env_steps, path))
+    latest_first = sorted(found, reverse=True)
+    return next((path.parent for _, path in latest_first if is_whole(path)), None)

@@ -13,7 +13,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 
 from tuners.pack_server import CPU, Place
-from tuners.trainable import CheckpointClock
+from tuners.trainable import CheckpointClock, begin_again
 
 _MOST_DEATHS = 3  # of a pack while a trial enters it
 
@@ -45,8 +45,12 @@ class PackedTrainable(tune.Trainable):
         ray.get(self._pack.save.remote(self._job, checkpoint_dir))
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
-        """Continues from a state that ``save_checkpoint`` had written."""
-        ray.get(self._pack.load.remote(self._job, checkpoint_dir))
+        """Continues from a state that ``save_checkpoint`` had written; else from the start."""
+        try:
+            ray.get(self._pack.load.remote(self._job, checkpoint_dir))
+        except ValueError as error:
+            begin_again(self._job, error)
+            self._enter(self.config, leaving=self._job)
 
     def cleanup(self) -> None:
         """Leaves the slot."""

@@ -258,7 +258,7 @@ def _merge(folder: Path, parts: list[Path]) -> None:
 
 def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
-        return pq.ParquetFile(path).read(columns=columns)
+        return pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
@@ -270,7 +270,7 @@ def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 def _write_table(path: Path, table: pa.Table) -> None:
     with replacing(path) as beside:
-        pq.write_table(table, beside)
+        pq.write_table(table, beside, write_page_checksum=True)
 
 
 def now() -> float:

@@ -3,10 +3,8 @@
 import json
 import math
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from tuners import tracking
 from tuners.adapter import InterruptStopper, Listener, PlanSearcher, SweepCallback, outcome_of
 from tuners.console import SweepConsole
 from tuners.doctor import quick_check
+from tuners.interrupts import noticing
 from tuners.joining import joined
 from tuners.layout import COMPARISON_FILE, STATE_FILE, TUNE_FOLDER, newest_checkpoint
 from tuners.media import MediaQueue
@@ -211,7 +210,7 @@ def _train(
     callback = SweepCallback(plan, writer, interrupted, running, listeners, spec.address)
     screen.note("starting workers")
     if not plan.finished:
-        with workers_of(spec) as workers, _on_sigint(interrupted):
+        with workers_of(spec) as workers, noticing(interrupted):
             most = workers.at_once if spec.searcher in LEARNING else math.inf
             _make_tuner(
                 spec,
@@ -423,18 +422,3 @@ def _refuse_if_unfit(spec: SweepSpec, screen: SweepConsole) -> None:
     if faults:
         rest = f" (and {len(faults) - 1} more: sweeps/doctor.py lists them)" * (len(faults) > 1)
         raise BadInput(f"the cluster is not fit for a sweep: {faults[0]}{rest}")
-
-
-@contextmanager
-def _on_sigint(interrupted: threading.Event) -> Iterator[None]:
-    """Turns the first Ctrl-C into ``interrupted``; a second one ends the process as usual."""
-
-    def handle(number: int, frame: Any) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

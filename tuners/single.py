@@ -1,7 +1,7 @@
 """One configuration trained in this process, on disk and in MLflow like a sweep of one trial."""
 
 import os
-import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from rlcore.video import write_film_strip, write_video
 from tuners import tracking
+from tuners.interrupts import noticing
 from tuners.layout import (
     MEDIA_FOLDER,
     TUNE_FOLDER,
@@ -16,7 +17,7 @@ from tuners.layout import (
     newest_checkpoint,
     video_path,
 )
-from tuners.results import OUTCOME_COLUMNS, ResultsWriter, config_json, now
+from tuners.results import OUTCOME_COLUMNS, ResultsWriter, config_json, now, read_segments
 from tuners.spec import SweepSpec
 from tuners.trial import Trial
 
@@ -81,10 +82,9 @@ def _train(
             }
         )
     drawn: list[Future[None]] = []
-    interrupts: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
-    try:
-        while not trial.finished and not interrupts:
+    interrupted = threading.Event()
+    with noticing(interrupted):
+        while not trial.finished and not interrupted.is_set():
             row = _segment(spec, trial, writer)
             on_segment(row)
             if row["diverged"]:
@@ -94,10 +94,8 @@ def _train(
                 drawn.append(drawing.submit(write_video, path, trial.recording()))
             if row["segment"] % CHECKPOINT_EVERY == 0:
                 _checkpoint(spec.folder, trial)
-    finally:
-        signal.signal(signal.SIGINT, before)
     folder = _checkpoint(spec.folder, trial)
-    if interrupts:
+    if interrupted.is_set():
         writer.flush()
         raise TrainingInterrupted
     _end(spec, trial, writer, folder, drawing, drawn)
@@ -130,7 +128,8 @@ def _end(
         drawn.append(drawing.submit(write_video, video_path(spec.folder, TRIAL), recording))
     for future in drawn:
         future.result()
-    last = trial.last_row
+    # Killed between its last segment and this, it has trained nothing since.
+    last = trial.last_row or read_segments(spec.folder)[-1]
     writer.put_trial(
         {
             "trial": TRIAL,

@@ -1,10 +1,13 @@
 """A sweep's one typed description, and the file it is kept in."""
 
+import errno
 import hashlib
 import os
 import re
 import subprocess
+import tempfile
 import uuid
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
@@ -34,6 +37,7 @@ MAX_PENALTY = 10
 MAX_SLOTS = 1000
 PRECISIONS = ("float32", "tensorfloat32")  # as JAX calls them
 _SQLITE = b"SQLite format 3\0"
+_CHECKSUM = "crc32"  # the last line of sweep.yaml
 MAX_SEEDS = 10_000  # in a phase: those of different phases never meet
 _VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
 
@@ -221,12 +225,15 @@ class SweepSpec:
         entries["extensions"] = list(self.extensions)
         return entries
 
-    def save(self) -> None:
+    def save(self, folder: Path | None = None) -> None:
         """Writes ``sweep.yaml``: this description, versions, and the code it was begun with.
 
         Of a sweep that is there already only the description is written anew.
+
+        Args:
+            folder: the sweep's own if not given.
         """
-        path = self.folder / SPEC_FILE
+        path = (folder or self.folder) / SPEC_FILE
         entries = {
             "sweep_id": uuid.uuid4().hex[:12],
             "spec": self.to_dict(),
@@ -236,8 +243,10 @@ class SweepSpec:
         }
         if path.exists():
             entries = {**yaml.safe_load(path.read_text()), "spec": self.to_dict()}
+        entries.pop(_CHECKSUM, None)
+        text = yaml.safe_dump(entries, sort_keys=False)
         with replacing(path) as beside:
-            beside.write_text(yaml.safe_dump(entries, sort_keys=False))
+            beside.write_text(f"{text}{_checksum_line(text)}")
 
 
 def make_spec(
@@ -288,10 +297,20 @@ def prepare(spec: SweepSpec, *, resume: bool) -> None:
         check_store(spec.storage, None if resume else spec.name)
     if resume:
         return
+    taken = BadInput(f"sweep '{spec.name}' exists; take another name, or --resume {spec.name}")
     if spec.folder.exists():
-        raise BadInput(f"sweep '{spec.name}' exists; take another name, or --resume {spec.name}")
-    spec.folder.mkdir(parents=True)
-    spec.save()
+        raise taken
+    spec.runs_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{spec.name}.", dir=spec.runs_dir) as beside:
+        whole = Path(beside) / spec.name
+        whole.mkdir()
+        spec.save(whole)
+        try:
+            whole.rename(spec.folder)  # so that it is a sweep from its first moment
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            raise taken from error
 
 
 def load_spec(folder: Path) -> SweepSpec:
@@ -301,7 +320,7 @@ def load_spec(folder: Path) -> SweepSpec:
         BadInput: there is no such sweep, or its ``sweep.yaml`` is damaged.
     """
     try:
-        entries = yaml.safe_load((folder / SPEC_FILE).read_text())["spec"]
+        entries = _read_checked(folder / SPEC_FILE)["spec"]
         entries["base"] = TrialConfig.from_dict(entries["base"])
         entries["space"] = parse_stored_space(entries["space"])
         entries["extensions"] = tuple(entries.get("extensions", ()))
@@ -320,7 +339,25 @@ def load_spec(folder: Path) -> SweepSpec:
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise BadInput(f"{folder / SPEC_FILE} is damaged; restore it from a copy") from error
     except BadInput as error:
-        raise BadInput(f"{folder / SPEC_FILE} is damaged: {error}") from error
+        raise BadInput(
+            f"{folder / SPEC_FILE} is damaged: {error}; restore it from a copy"
+        ) from error
+
+
+def _read_checked(path: Path) -> Any:
+    """Returns what ``sweep.yaml`` holds; one of before there were checksums has none."""
+    text = path.read_text()
+    body, found, _ = text.rpartition(f"{_CHECKSUM}: ")
+    if found and text != f"{body}{_checksum_line(body)}":
+        raise BadInput("it is not as it was written (its checksum differs)")
+    entries = yaml.safe_load(text)
+    if not found and set(entries["versions"]) != set(_VERSIONED):
+        raise BadInput("its end is missing")
+    return entries
+
+
+def _checksum_line(text: str) -> str:
+    return f"{_CHECKSUM}: '{zlib.crc32(text.encode()):08x}'\n"
 
 
 def check_code_version(folder: Path) -> None:

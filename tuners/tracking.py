@@ -2,11 +2,10 @@
 
 The tables on disk are the spool.  Training never waits for MLflow and cannot fail with it; what a
 server missed while it was away is written when it answers again, or by ``sweeps/track.py`` later.
-What was written is remembered in ``mlflow.json``, and runs are found again by their tags, so
-nothing is written to a second run.
+Runs are found again by their tags, which also say how much of each was written: so nothing is
+written to a second run, and a server that was set back to an older copy gets what it lost.
 """
 
-import copy
 import json
 import os
 import select
@@ -14,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -65,18 +65,29 @@ METRICS = (
     "steps_per_second",
 )
 _METRICS_PER_CALL = 1000
+_REPORTED = "reported_env_steps"  # a tag
 _SQLITE = "sqlite:///"
 _CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 _SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, SHAPES_FILE, TRIALS_FILE, REPORT_FILE)
 
 
-_NOTHING: dict[str, Any] = {
-    "runs": {},
-    "described": set(),
-    "logged": {},
-    "ended": set(),
-    "files": set(),
-}
+@dataclass
+class _Written:
+    """What MLflow holds of a sweep.
+
+    Attributes:
+        runs: ids by the name of their trial.
+        described: trials whose configuration is there.
+        logged: env_steps by trial up to which reports are there.
+        ended: trials whose run has ended.
+        files: names of the film strips and videos that are there.
+    """
+
+    runs: dict[str, str] = field(default_factory=dict)
+    described: set[str] = field(default_factory=set)
+    logged: dict[str, int] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
 
 
 class Follower:
@@ -87,7 +98,7 @@ class Follower:
         self.folder = folder
         self.uri = tracking_uri
         self._sweep: dict[str, Any] = {}
-        self._state: dict[str, Any] = copy.deepcopy(_NOTHING)
+        self._written = _Written()
         self._segments_read = 0  # as ``read_segments_after`` counts
         self._client: Any = None
         self._experiment = ""
@@ -110,13 +121,13 @@ class Follower:
         trials = read_trials(self.folder)
         self._summary_run(ended=False)
         for trial in trials:
-            if trial["trial"] not in self._state["runs"]:
+            if trial["trial"] not in self._written.runs:
                 self._create_run(trial)
-            if trial["trial"] not in self._state["described"]:
+            if trial["trial"] not in self._written.described:
                 self._describe_run(trial)
         self._log_segments()
         for trial in trials:
-            if trial["status"] != "running" and trial["trial"] not in self._state["ended"]:
+            if trial["status"] != "running" and trial["trial"] not in self._written.ended:
                 self._end_run(trial)
         self._log_media(trials)
         self._save_state()
@@ -130,8 +141,9 @@ class Follower:
             raise
 
     def _finish(self) -> None:
+        self._client = None  # it may have been set back without a word
         self._sync()
-        run_id = self._state["runs"][SUMMARY]
+        run_id = self._written.runs[SUMMARY]
         for name in _SUMMARY_FILES:
             if (self.folder / name).exists():
                 self._client.log_artifact(run_id, str(self.folder / name))
@@ -142,7 +154,7 @@ class Follower:
         if comparison.exists():
             self._log_comparison(run_id, json.loads(comparison.read_text()))
         alone = self._sweep["spec"]["preset"] == "train"  # one run: there is nothing to compare
-        if self._concluded() or (alone and TRIAL in self._state["ended"]):
+        if self._concluded() or (alone and TRIAL in self._written.ended):
             self._summary_run(ended=True)
         self._save_state()
 
@@ -160,15 +172,9 @@ class Follower:
             self._experiment = client.create_experiment(task, self._artifact_location(task))
         else:
             self._experiment = found.experiment_id
-        state = self.folder / TRACKING_FILE
-        if state.exists():
-            loaded = json.loads(state.read_text())
-            if loaded["tracking_uri"] == self.uri:
-                kept = {key: type(self._state[key])(loaded.get(key, ())) for key in self._state}
-                self._state = kept
         self._segments_read = 0  # some of these may not have been written
-        self._adopt_runs(client)
-        summary = self._state["runs"].get(SUMMARY)
+        self._written = self._found(client)
+        summary = self._written.runs.get(SUMMARY)
         if summary is not None and not self._concluded():  # it was, before it was extended
             client.update_run(summary, "RUNNING")
             client.set_tag(summary, "status", "running")
@@ -190,10 +196,9 @@ class Follower:
         place = Path.cwd() if store is None else store.absolute().parent
         return (place / "mlartifacts" / task).as_uri()
 
-    def _adopt_runs(self, client: Any) -> None:
-        """Finds the sweep's runs by their tags: what is not there was never written, or is gone."""
-        runs: dict[str, str] = {}
-        token = None
+    def _found(self, client: Any) -> _Written:
+        """Returns what MLflow holds; what is not there was never written, or is gone."""
+        written, token = _Written(), None
         while True:
             page = client.search_runs(
                 [self._experiment],
@@ -202,13 +207,21 @@ class Follower:
                 page_token=token,
             )
             for run in page:
-                runs[run.data.tags["trial"]] = run.info.run_id
+                name = run.data.tags["trial"]
+                written.runs[name] = run.info.run_id
+                written.logged[name] = int(run.data.tags.get(_REPORTED, 0))
+                if run.data.params:
+                    written.described.add(name)
+                if run.info.status != "RUNNING":
+                    written.ended.add(name)
             token = page.token
             if not token:
                 break
-        if any(runs.get(name) != run_id for name, run_id in self._state["runs"].items()):
-            self._state = copy.deepcopy(_NOTHING)
-        self._state["runs"] = runs
+        remembered = read_tracking(self.folder)
+        runs = remembered.get("runs", {})
+        if runs and all(written.runs.get(name) == run_id for name, run_id in runs.items()):
+            written.files.update(remembered.get("files", ()))
+        return written
 
     def _create_run(self, trial: Mapping[str, Any]) -> None:
         kind = "trial" if trial["phase"] == "search" else trial["phase"]
@@ -226,16 +239,16 @@ class Follower:
             tags=tags | {"status": "running", "precision": precision},
             run_name=_run_name(trial),
         )
-        self._state["runs"][trial["trial"]] = run.info.run_id
+        self._written.runs[trial["trial"]] = run.info.run_id
 
     def _describe_run(self, trial: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        config, run_id = json.loads(trial["config"]), self._state["runs"][trial["trial"]]
+        config, run_id = json.loads(trial["config"]), self._written.runs[trial["trial"]]
         params = [Param(name, str(value)) for name, value in flat_config(config).items()]
-        self._client.log_batch(run_id, params=params[:100])
         self._client.log_dict(run_id, config, "config.yaml")
-        self._state["described"].add(trial["trial"])
+        self._client.log_batch(run_id, params=params[:100])  # last: it tells that both are there
+        self._written.described.add(trial["trial"])
 
     def _tags(self, kind: str, trial: str) -> dict[str, str]:
         versions = " ".join(f"{name} {value}" for name, value in self._sweep["versions"].items())
@@ -250,16 +263,16 @@ class Follower:
 
     def _log_segments(self) -> None:
         """Writes new segments; a point written twice is one point, as its time is the report's."""
-        from mlflow.entities import Metric
+        from mlflow.entities import Metric, RunTag
 
-        logged = self._state["logged"]
+        logged = self._written.logged
         columns = ["trial", "env_steps", "time", "device", *METRICS]
         fresh: dict[str, list[dict[str, Any]]] = {}
         rows, read = read_segments_after(self.folder, self._segments_read, columns)
         for row in rows:
             if row["env_steps"] > logged.get(row["trial"], 0):
                 fresh.setdefault(row["trial"], []).append(row)
-        unknown = fresh.keys() - self._state["runs"].keys()  # begun since the trials were read
+        unknown = fresh.keys() - self._written.runs.keys()  # begun since the trials were read
         for name in unknown:
             del fresh[name]
         for name, new in fresh.items():
@@ -269,18 +282,20 @@ class Follower:
                 for metric in METRICS
                 if row[metric] is not None
             ]
+            run_id, last = self._written.runs[name], max(row["env_steps"] for row in new)
             for start in range(0, len(metrics), _METRICS_PER_CALL):
                 batch = metrics[start : start + _METRICS_PER_CALL]
-                self._client.log_batch(self._state["runs"][name], metrics=batch)
-            self._client.set_tag(self._state["runs"][name], "device", new[-1]["device"])
-            logged[name] = max(row["env_steps"] for row in new)
+                self._client.log_batch(run_id, metrics=batch)
+            tags = [RunTag("device", new[-1]["device"]), RunTag(_REPORTED, str(last))]
+            self._client.log_batch(run_id, tags=tags)
+            logged[name] = last
         if not unknown:
             self._segments_read = read
 
     def _end_run(self, trial: Mapping[str, Any]) -> None:
         from mlflow.entities import RunTag
 
-        run_id = self._state["runs"][trial["trial"]]
+        run_id = self._written.runs[trial["trial"]]
         tags = {
             "status": trial["status"],
             "stop_reason": trial["stop_reason"],
@@ -295,11 +310,11 @@ class Follower:
         self._client.set_terminated(
             run_id, "FAILED" if failed else "FINISHED", int(trial["ended"] * 1000)
         )
-        self._state["ended"].add(trial["trial"])
+        self._written.ended.add(trial["trial"])
 
     def _log_media(self, trials: list[dict[str, Any]]) -> None:
         folder = self.folder / MEDIA_FOLDER
-        new = {path.name for path in folder.glob("*.*")} - self._state["files"]
+        new = {path.name for path in folder.glob("*.*")} - self._written.files
         by_name = {trial["trial"]: trial for trial in trials} if new else {}
         for path in sorted(folder / name for name in new):
             name = path.stem.partition("@")[0]
@@ -308,31 +323,31 @@ class Follower:
             if path == film_strip_path(self.folder, name):
                 self._log_film_strip(path, by_name[name])
             elif path.suffix == video_path(self.folder, name).suffix:
-                self._client.log_artifact(self._state["runs"][name], str(path), "video")
+                self._client.log_artifact(self._written.runs[name], str(path), "video")
             else:
                 continue
-            self._state["files"].add(path.name)
+            self._written.files.add(path.name)
 
     def _log_film_strip(self, path: Path, trial: Mapping[str, Any]) -> None:
         from PIL import Image
 
-        run_id = self._state["runs"][trial["trial"]]
+        run_id = self._written.runs[trial["trial"]]
         with Image.open(path) as image:
             self._client.log_image(run_id, image, key="film_strip", step=trial["env_steps"] or 0)
         self._client.log_artifact(run_id, str(path), "film_strip")
 
     def _summary_run(self, *, ended: bool) -> None:
-        if SUMMARY not in self._state["runs"]:
+        if SUMMARY not in self._written.runs:
             run = self._client.create_run(
                 self._experiment,
                 tags=self._tags("sweep", SUMMARY) | {"status": "running"},
                 run_name=f"{self._sweep['spec']['name']} (summary)",
             )
-            self._state["runs"][SUMMARY] = run.info.run_id
+            self._written.runs[SUMMARY] = run.info.run_id
         if ended:
             for name, value in (("status", "finished"), *_about_sweep(self._sweep["spec"])):
-                self._client.set_tag(self._state["runs"][SUMMARY], name, value)
-            self._client.set_terminated(self._state["runs"][SUMMARY])
+                self._client.set_tag(self._written.runs[SUMMARY], name, value)
+            self._client.set_terminated(self._written.runs[SUMMARY])
 
     def _log_comparison(self, run_id: str, comparison: Mapping[str, Any]) -> None:
         from mlflow.entities import Metric
@@ -356,7 +371,8 @@ class Follower:
             "tracking_uri": self.uri,
             "experiment_id": self._experiment,
             "experiment": self._sweep["spec"]["base"]["task"],
-            **{name: sorted(v) if isinstance(v, set) else v for name, v in self._state.items()},
+            "runs": self._written.runs,
+            "files": sorted(self._written.files),
         }
         with replacing(self.folder / TRACKING_FILE) as beside:
             beside.write_text(json.dumps(entries))
@@ -464,12 +480,23 @@ def stop_following(process: "subprocess.Popen[bytes]", timeout: float) -> bool:
         return False
 
 
+def read_tracking(folder: Path) -> dict[str, Any]:
+    """Returns what ``mlflow.json`` says; nothing if it is not there, or damaged.
+
+    Whoever writes to MLflow again makes it anew.
+    """
+    try:
+        entries = json.loads((folder / TRACKING_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return entries if isinstance(entries, dict) else {}
+
+
 def run_link(folder: Path) -> str | None:
     """Returns the path of the sweep's runs in MLflow's UI, or None before there are any."""
-    state = folder / TRACKING_FILE
-    if not state.exists():
+    experiment = read_tracking(folder).get("experiment_id")
+    if experiment is None:
         return None
-    experiment = json.loads(state.read_text())["experiment_id"]
     shown = quote(f"tags.sweep = '{folder.name}'")
     return (
         f"#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"

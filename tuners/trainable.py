@@ -4,6 +4,7 @@ Nothing that loads JAX is imported here at module level: a worker is pinned to i
 """
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,11 @@ class CheckpointClock:
         return row | {SHOULD_CHECKPOINT: due}
 
 
+def begin_again(job: str, error: ValueError) -> None:
+    """Says that a job begins where it began before: what it trains is the same a second time."""
+    print(f"{job} begins again: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+
+
 class SegmentTrainable(tune.Trainable):
     """Trains one job of a sweep; its process and compiled programs serve one job after another.
 
@@ -68,8 +74,12 @@ class SegmentTrainable(tune.Trainable):
         self.trial.save(Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
-        """Continues from a state that ``save_checkpoint`` wrote."""
-        self.trial.load(Path(checkpoint_dir))
+        """Continues from what ``save_checkpoint`` wrote; from the start if that is damaged."""
+        try:
+            self.trial.load(Path(checkpoint_dir))
+        except ValueError as error:
+            begin_again(self.config["job"], error)
+            self._begin(self.config)
 
     def _begin(self, config: dict[str, Any]) -> None:
         from tuners.config import TrialConfig

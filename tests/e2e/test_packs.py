@@ -20,6 +20,7 @@ from tests.e2e.on_ray import ON_RAY, Ran, run_quietly
 from tests.e2e.record import Curves, assert_whole, segments_once, trials_once
 from tests.tuners.small import SEGMENT, small_spec
 from tuners import pack_server, workers
+from tuners.layout import STATE_FILE
 from tuners.pack import Pack
 from tuners.packed_trainable import PackedTrainable
 
@@ -140,19 +141,29 @@ def pack_with_accidents(folder: Path) -> Callable[[int], Pack]:
 
 
 def trainable_with_accidents(folder: Path) -> type:
-    """A trial's process that dies, once, while trial-008 trains."""
+    """A process that dies, once, while trial-008 trains, and finds trial-010's state damaged."""
 
     class Unlucky(PackedTrainable):
         def step(self) -> dict[str, Any]:
             row = super().step()
             if self._job == "trial-008" and row["env_steps"] == SEGMENT and once(folder / "trial"):
                 os._exit(1)
+            if self._job == "trial-010" and row["env_steps"] == SEGMENT and once(folder / "bit"):
+                self._go_back_to_what_is_damaged(folder / "checkpoint")
             return row
+
+        def _go_back_to_what_is_damaged(self, checkpoint: Path) -> None:
+            checkpoint.mkdir()
+            self.save_checkpoint(str(checkpoint))
+            with (checkpoint / STATE_FILE).open("r+b") as file:
+                file.seek(-5, os.SEEK_END)
+                file.write(b"\xff")
+            self.load_checkpoint(str(checkpoint))
 
     return Unlucky
 
 
-def test_a_search_survives_a_divergence_a_dead_pack_and_a_dead_trial(
+def test_a_search_survives_a_divergence_a_dead_pack_a_dead_trial_and_a_damaged_checkpoint(
     ray_address: str, tmp_path: Path, alone: Ran, monkeypatch: pytest.MonkeyPatch
 ):
     def make_pack(slots: int) -> Pack:
@@ -163,6 +174,7 @@ def test_a_search_survives_a_divergence_a_dead_pack_and_a_dead_trial(
     ran = run_quietly(small_spec(tmp_path / "runs", **SEARCH, **ON_GPU), ray_address)
     assert (tmp_path / "pack").exists()
     assert (tmp_path / "trial").exists()
+    assert (tmp_path / "bit").exists()
     assert ran.result.failures == []
     assert_whole(ran.spec.folder)
     trials = trials_once(ran.spec.folder)

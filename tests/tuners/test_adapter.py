@@ -216,7 +216,7 @@ def test_the_last_two_checkpoints_of_each_trial_are_kept(sweep, tmp_path):
 
 def test_what_came_in_is_written_about_once_a_second(sweep, monkeypatch):
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr("tuners.adapter.now", lambda: clock.now)
+    monkeypatch.setattr("tuners.adapter.monotonic", lambda: clock.now)
     trial = sweep.start()
     written = []
     for segment, moment in ((1, 1000.0), (2, 1000.5), (3, 1001.1)):
@@ -229,7 +229,7 @@ def test_what_came_in_is_written_about_once_a_second(sweep, monkeypatch):
 
 def test_where_writing_takes_long_it_is_done_less_often(sweep, monkeypatch):
     clock, moments = SimpleNamespace(now=1000.0), []
-    monkeypatch.setattr("tuners.adapter.now", lambda: clock.now)
+    monkeypatch.setattr("tuners.adapter.monotonic", lambda: clock.now)
 
     def flush():
         moments.append(clock.now)

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tuners import results
 from tuners.config import baseline
 from tuners.default_spaces import reward_space
 from tuners.presets import PRESETS
-from tuners.space import Choice, LogUniform, Uniform
+from tuners.space import BadInput, Choice, LogUniform, Uniform
 from tuners.spec import (
     MAX_SEED,
     SweepSpec,
@@ -262,12 +263,17 @@ def damaged(text):
     entries = yaml.safe_load(text)
     spec = entries["spec"]
     yield from ("", "spec: [", "- a", "a text", "spec: a text", "spec: {}", "\x00")
-    yield yaml.safe_dump({"spec": {**spec, "num_trials": "many"}})
-    yield yaml.safe_dump({"spec": {**spec, "colour": "red"}})
-    yield yaml.safe_dump({"spec": {key: spec[key] for key in spec if key != "base"}})
-    yield yaml.safe_dump({"spec": {**spec, "base": [1]}})
-    yield yaml.safe_dump({"spec": {**spec, "space": [1]}})
-    yield yaml.safe_dump({"spec": {**spec, "space": {"gamma": {"uniform": [2, 1]}}}})
+    yield signed({"spec": {**spec, "num_trials": "many"}})
+    yield signed({"spec": {**spec, "colour": "red"}})
+    yield signed({"spec": {key: spec[key] for key in spec if key != "base"}})
+    yield signed({"spec": {**spec, "base": [1]}})
+    yield signed({"spec": {**spec, "space": [1]}})
+    yield signed({"spec": {**spec, "space": {"gamma": {"uniform": [2, 1]}}}})
+
+
+def signed(entries):
+    text = yaml.safe_dump(entries)
+    return f"{text}crc32: '{zlib.crc32(text.encode()):08x}'\n"
 
 
 def test_a_damaged_file_is_refused_by_name(tmp_path):
@@ -277,6 +283,47 @@ def test_a_damaged_file_is_refused_by_name(tmp_path):
     for content in damaged(path.read_text()):
         path.write_text(content)
         assert str(path) in refusal(load_spec, spec.folder), content
+
+
+@pytest.mark.parametrize("kind", ["flipped", "cut"])
+def test_a_file_that_changed_by_a_bit_or_was_cut_is_refused(tmp_path, kind):
+    spec = small_spec(tmp_path)
+    prepare(spec, resume=False)
+    path = spec.folder / "sweep.yaml"
+    whole = path.read_bytes()
+    for place in range(0, len(whole) - 1, 7):
+        flipped = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        path.write_bytes(flipped if kind == "flipped" else whole[:place])
+        try:
+            loaded = load_spec(spec.folder)
+        except BadInput as error:
+            assert str(path) in str(error)
+        else:  # nothing but its checksum, or versions written for information, is gone
+            assert loaded.to_dict() == spec.to_dict()
+    path.write_bytes(whole)
+    assert load_spec(spec.folder).to_dict() == spec.to_dict()
+
+
+def test_of_two_sweeps_with_one_name_one_begins(tmp_path):
+    """The second was already past its look for the folder."""
+    first, second = small_spec(tmp_path, seed=1), small_spec(tmp_path, seed=2)
+    prepare(first, resume=False)
+    before = (first.folder / "sweep.yaml").read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "exists", lambda path: False)
+        assert "sweep 'sweep' exists" in refusal(prepare, second, resume=False)
+    assert (first.folder / "sweep.yaml").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
+
+
+def test_a_sweep_that_cannot_be_written_is_not_there(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(yaml, "safe_dump", full)
+    with pytest.raises(OSError, match="No space left"):
+        prepare(small_spec(tmp_path), resume=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

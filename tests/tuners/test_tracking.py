@@ -1,5 +1,6 @@
 """MLflow's follower, against a real local store and against a server that fails at any call."""
 
+import copy
 import json
 import socket
 import time
@@ -309,6 +310,35 @@ def test_an_empty_store_is_filled_from_the_beginning(sweep, monkeypatch, uri):
     assert after.contents() == before.contents()
 
 
+@pytest.mark.parametrize("first", ["before", "begun", "half", "whole"])
+def test_a_server_set_back_to_an_older_copy_gets_what_it_lost(sweep, monkeypatch, first):
+    """Without a word: no call fails, and the runs have the ids that they had."""
+    server, straight = FakeServer(), FakeServer()
+    copies = {"before": copy.deepcopy(server.__dict__)}
+    monkeypatch.setattr("mlflow.MlflowClient", lambda uri: FakeClient(server))
+    follower = Follower(sweep.folder, "http://fake")
+    follower.sync()
+    copies["half"] = copy.deepcopy(server.__dict__)
+    copies["begun"] = copy.deepcopy(server.__dict__)
+    for run in copies["begun"]["runs"].values():
+        run["metrics"].clear()
+        run["params"].clear()
+        run["status"] = "RUNNING"
+        run["tags"] = {name: run["tags"][name] for name in ("trial", "sweep_id")}
+    sweep.writer.add_segment(segment_row("trial-001", 4))
+    sweep.writer.flush()
+    follower.sync()
+    copies["whole"] = copy.deepcopy(server.__dict__)
+    sync_with(straight, sweep, monkeypatch)
+    server.__dict__.update(copies[first])
+    monkeypatch.setattr("mlflow.MlflowClient", lambda uri: FakeClient(server))
+    follower.finish()
+    for run in straight.runs.values():
+        again = server.run(run["tags"]["trial"])
+        for part in ("metrics", "params", "status"):
+            assert again[part] == run[part]
+
+
 def closed_port():
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -382,7 +412,8 @@ class FakeClient:
         def search():
             found = [
                 SimpleNamespace(
-                    data=SimpleNamespace(tags=run["tags"]), info=SimpleNamespace(run_id=run_id)
+                    data=SimpleNamespace(tags=run["tags"], params=run["params"]),
+                    info=SimpleNamespace(run_id=run_id, status=run["status"]),
                 )
                 for run_id, run in self.server.runs.items()
                 if f"'{run['tags']['sweep_id']}'" in filter_string

@@ -234,5 +234,7 @@ def test_the_furthest_readable_checkpoint_is_the_newest(trained, tmp_path):
     assert newest_checkpoint(tmp_path, "trial-000") == late
     assert newest_checkpoint(tmp_path, "trial-001") is None
     state = late / STATE_FILE
-    state.write_bytes(state.read_bytes()[:100])
-    assert newest_checkpoint(tmp_path, "trial-000") == early
+    whole = state.read_bytes()
+    for damaged in (whole[:100], whole[:-1], whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]):
+        state.write_bytes(damaged)
+        assert newest_checkpoint(tmp_path, "trial-000") == early

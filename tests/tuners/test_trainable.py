@@ -1,0 +1,41 @@
+"""Tune's view of a trial, called by hand as Tune does it."""
+
+import pytest
+
+from tests.tuners.small import CONFIG, SEGMENT
+from tuners.layout import STATE_FILE
+from tuners.trainable import SegmentTrainable
+
+
+@pytest.fixture
+def trainable(monkeypatch):
+    monkeypatch.setattr("tuners.trainable.pin_to_free_core", lambda: None)
+    config = {"job": "trial-003", "config": CONFIG.to_dict(), "seeds": [0, 1], "uses_gpu": False}
+    config |= {"objective": ("area", 0.0), "until": None, "resume_from": None}
+    made = SegmentTrainable(config)
+    yield made
+    made.stop()
+
+
+def test_a_damaged_checkpoint_costs_the_way_but_not_the_curve(trainable, tmp_path, capfd):
+    first, second = trainable.step(), trainable.step()
+    trainable.save_checkpoint(str(tmp_path))
+    state = tmp_path / STATE_FILE
+    content = bytearray(state.read_bytes())
+    content[-5] ^= 1
+    state.write_bytes(content)
+    trainable.load_checkpoint(str(tmp_path))
+    again = [trainable.step(), trainable.step()]
+    assert [row["env_steps"] for row in again] == [SEGMENT, 2 * SEGMENT]
+    for row, before in zip(again, (first, second), strict=True):
+        assert row["seed_scores"] == before["seed_scores"]
+        assert row["policy_loss"] == before["policy_loss"]
+    assert f"trial-003 begins again: {state} is damaged" in capfd.readouterr().err
+
+
+def test_a_whole_checkpoint_is_gone_on_from(trainable, tmp_path):
+    trainable.step()
+    trainable.save_checkpoint(str(tmp_path))
+    trainable.step()
+    trainable.load_checkpoint(str(tmp_path))
+    assert trainable.step()["env_steps"] == 2 * SEGMENT

@@ -1,0 +1,45 @@
+"""One driver a sweep: a lock on its folder, which ends with the process that holds it."""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rlcore.files import remove_unfinished
+from tuners.layout import LOCK_FILE
+from tuners.space import BadInput
+
+
+@contextmanager
+def driving(folder: Path) -> Iterator[None]:
+    """Holds a sweep for this process, and clears away the unfinished files of one that was killed.
+
+    The kernel lets go of the lock of a process that has ended, however it did.  Where the file
+    server knows no locks there is none.
+
+    Args:
+        folder: of the sweep.
+
+    Raises:
+        BadInput: which process drives it.
+    """
+    with (folder / LOCK_FILE).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            driver = file.read().strip() or "another process"
+            raise BadInput(
+                f"sweep '{folder.name}' is being driven by {driver}; wait for it, or stop it"
+            ) from None
+        except OSError:
+            pass
+        file.truncate(0)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
+        file.flush()
+        remove_unfinished(folder)
+        yield
