@@ -5,6 +5,7 @@
 takes the folder as one table.  A segment counts as reported once it is in there.
 """
 
+import base64
 import itertools
 import json
 import time
@@ -258,14 +259,28 @@ def _merge(folder: Path, parts: list[Path]) -> None:
 
 def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        _check_footer(file)
+        return file.read(columns=columns)
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, EOFError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk, not the file
         reason = " ".join(str(error).split())
         raise BadInput(f"{path} is damaged ({reason}); restore it from a copy") from error
+
+
+def _check_footer(file: pq.ParquetFile) -> None:
+    """Compares the two schemas that a file has, since no checksum covers them.
+
+    Raises:
+        pa.ArrowException: they differ.
+    """
+    metadata = file.metadata.metadata or {}
+    written = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(metadata.get(b"ARROW:schema", b""))))
+    if not file.schema_arrow.equals(written):
+        raise pa.ArrowInvalid("its two schemas differ")
 
 
 def _write_table(path: Path, table: pa.Table) -> None:

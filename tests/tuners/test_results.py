@@ -329,17 +329,19 @@ def test_a_damaged_table_is_named_in_one_line(tmp_path, writer, table):
     whole, rows = path.read_bytes(), read(tmp_path)
     cut = [b"", b"PAR1", b"not parquet at all", whole[: len(whole) // 2], whole[:-1]]
     blotted = [whole[:at] + bytes(50) + whole[at + 50 :] for at in range(0, len(whole), 1000)]
+    places = range(7, len(whole), 150)
+    flipped = [whole[:at] + bytes([whole[at] ^ 2]) + whole[at + 1 :] for at in places]
     refused = 0
-    for content in cut + blotted:
+    for content in cut + blotted + flipped:
         path.write_bytes(content)
         try:
-            assert read(tmp_path) == rows, "what was blotted out was not needed"
+            assert read(tmp_path) == rows, "what was changed was not needed"
         except ValueError as error:
             refused += 1
             assert str(path) in str(error)
             assert "damaged" in str(error)
             assert "\n" not in str(error)
-    assert refused > len(cut + blotted) // 2
+    assert refused > len(cut + blotted + flipped) // 2
 
 
 def test_each_column_is_described():
