@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_room(folder: Path) -> None:
+    """Writes as much as a few checkpoints take, and deletes it.
+
+    Raises:
+        OSError: the folder cannot be written, or not that much.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(2**20))
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -33,7 +33,7 @@ def run(flags: type[FlagsT], main: Callable[[FlagsT], int | None], about: str | 
     except OSError as error:
         if error.errno is None:
             raise
-        refuse(f"{error.strerror}: {error.filename or 'no file named'}", code=1)
+        refuse(f"{error.strerror}{f': {error.filename}' if error.filename else ''}", code=1)
     except KeyboardInterrupt:
         refuse("interrupted", code=130)
 

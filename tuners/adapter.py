@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from time import monotonic
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from rlcore.files import check_room
 from tuners.layout import TUNE_FOLDER
 from tuners.objectives import Outcome
 from tuners.phases import Job, Plan
@@ -98,8 +100,8 @@ class InterruptStopper(_NotSaved, Stopper):
 class SweepCallback(_NotSaved, Callback):
     """Writes each report to the tables, tells the plan, and tells whoever listens.
 
-    Listeners hear ``("started", trial row)``, ``("segment", segment row)`` and
-    ``("ended", trial row)``.
+    Listeners hear ``("started", trial row)``, ``("segment", segment row)``, ``("failed", its name
+    and the reason)`` and ``("ended", trial row)``.
     """
 
     def __init__(
@@ -176,11 +178,28 @@ class SweepCallback(_NotSaved, Callback):
             return
         self._end(trial, job, outcome_of(last, reason), last)
 
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Tells why a job failed that is tried again.
+
+        Raises:
+            OSError: the disk is full: another try would fail as well.
+        """
+        self._tell("failed", {"trial": self._job(trial).name, "reason": _failure(trial)})
+        check_room(self._writer.folder)
+
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Notes that a job failed for good, after its retries."""
+        """Notes that a job failed for good, after its retries.
+
+        Raises:
+            OSError: the disk is full: the job is not to blame.
+        """
         job = self._job(trial)
+        self._tell("failed", {"trial": job.name, "reason": _failure(trial)})
+        check_room(self._writer.folder)
         self._running.discard(job.name)
         spec, config = self._plan.spec, job.config
         floor = spec.judge.floor(config.full_length, config.ppo.steps_per_segment)
@@ -247,6 +266,15 @@ class SweepCallback(_NotSaved, Callback):
     def _tell(self, event: str, row: dict[str, Any]) -> None:
         for listener in self._listeners:
             listener(event, row)
+
+
+def _failure(trial: Trial) -> str:
+    """Returns the last line of what Tune wrote of a trial's failure."""
+    try:
+        lines = Path(trial.error_file or "").read_text().split("\n")
+    except OSError:
+        return "its process ended"
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _delete(checkpoint: Any) -> None:

@@ -66,6 +66,9 @@ class SweepConsole:
 
     def listen(self, event: str, row: dict[str, Any]) -> None:
         """Takes in what ``SweepCallback`` tells."""
+        if event == "failed":
+            self._console.print(f"{row['trial']} failed: {row['reason']}", markup=False)
+            return
         if self._before is None:
             self._before = self._progress()
         if event == "segment":

@@ -1,10 +1,13 @@
 """The composition root: a sweep's description in, its result out."""
 
+import errno
 import json
+import logging
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from ray import tune
 from rich.console import Console
 
 from rlcore.checkpoint import read_metadata
-from rlcore.files import replacing
+from rlcore.files import check_room, replacing
 from tuners import tracking
 from tuners.adapter import InterruptStopper, Listener, PlanSearcher, SweepCallback, outcome_of
 from tuners.console import SweepConsole
@@ -39,6 +42,7 @@ from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, sl
 from tuners.workers import Workers, workers_of
 
 RETRIES = 3
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _MAX_ARTISTS = 8  # they draw faster than a large cluster ends trials
 
 
@@ -212,19 +216,51 @@ def _train(
     if not plan.finished:
         with workers_of(spec) as workers, noticing(interrupted):
             most = workers.at_once if spec.searcher in LEARNING else math.inf
-            _make_tuner(
+            tuner = _make_tuner(
                 spec,
                 workers,
                 scheduler,
                 PlanSearcher(plan, lambda job: to_tune(job) | workers.config, interrupted, most),
                 InterruptStopper(interrupted, running),
                 callback,
-            ).fit()
-        writer.flush()
+            )
+            with _plain_about_the_disk(spec):
+                tuner.fit()
+                writer.flush()
     if interrupted.is_set():
         raise Interrupted
     failed = [t["trial"] for t in writer.trials.values() if t["status"] == "error"]
     return segments, [f"{name} failed {RETRIES + 1} times" for name in failed]
+
+
+@contextmanager
+def _plain_about_the_disk(spec: SweepSpec) -> Iterator[None]:
+    """Says of a disk that is full, or cannot be written any more, what to do.
+
+    Raises:
+        OSError: in one line.
+    """
+    try:
+        yield
+    except Exception as error:  # Tune wraps what its callbacks raise
+        number = _why_unwritable(spec.folder, error)
+        if number is None:
+            raise
+        raise OSError(
+            number,
+            f"{spec.folder}: {os.strerror(number)}; what was reported is kept, and --resume"
+            f" {spec.name} goes on once it can be written",
+        ) from None
+
+
+def _why_unwritable(folder: Path, error: Exception) -> int | None:
+    """Returns the error number if a folder cannot be written, or could not when an error came."""
+    try:
+        check_room(folder)
+    except OSError as refused:
+        return refused.errno
+    number = error.errno if isinstance(error, OSError) else None
+    return number if number in _UNWRITABLE else None
 
 
 def _inherited(writer: ResultsWriter, job: Job) -> str | None:
@@ -252,6 +288,7 @@ def _make_tuner(
     # As many trials wait as run.  With fewer, Tune starts the workers one after the other, and
     # gives up each that is still starting when a trial ends elsewhere.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers.at_once)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the callback tells of failures
     session = count_sessions(spec.folder) + 1
     home = spec.address or str(spec.folder.absolute())
     return tune.Tuner(
