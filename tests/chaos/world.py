@@ -74,10 +74,6 @@ class Watcher:
         self._ended.set()
         self._thread.join()
 
-    def forget_place(self) -> None:
-        """Reads all of the table once more: its files were replaced by a copy of themselves."""
-        self._read = 0
-
     def _watch(self) -> None:
         with self._file.open("a") as file:
             while not self._ended.wait(0.05):
