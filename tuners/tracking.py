@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import yaml
-
 from rlcore.files import replacing
+from tuners.errors import BadInput
 from tuners.layout import (
     COMPARISON_FILE,
     MEDIA_FOLDER,
@@ -35,7 +34,9 @@ from tuners.layout import (
     film_strip_path,
     video_path,
 )
+from tuners.login import masked, whole_uri
 from tuners.pinning import use_idle_time
+from tuners.reading import read_json, read_yaml
 from tuners.results import read_segments_after, read_trials
 from tuners.store import fetch
 
@@ -70,6 +71,12 @@ _CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_T
 _SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, SHAPES_FILE, TRIALS_FILE, REPORT_FILE)
 
 
+_SETS = ("described", "ended", "files")
+_STATE: dict[str, type] = {
+    **dict.fromkeys(("tracking_uri", "experiment_id", "experiment"), str),
+    **dict.fromkeys(("runs", "logged"), dict),
+    **dict.fromkeys(_SETS, list),
+}
 _NOTHING: dict[str, Any] = {
     "runs": {},
     "described": set(),
@@ -140,7 +147,7 @@ class Follower:
                 self._client.log_artifacts(run_id, str(self.folder / name), name)
         comparison = self.folder / COMPARISON_FILE
         if comparison.exists():
-            self._log_comparison(run_id, json.loads(comparison.read_text()))
+            self._log_comparison(run_id, read_json(comparison))
         alone = self._sweep["spec"]["preset"] == "train"  # one run: there is nothing to compare
         if self._concluded() or (alone and TRIAL in self._state["ended"]):
             self._summary_run(ended=True)
@@ -151,21 +158,19 @@ class Follower:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
-        self._sweep = yaml.safe_load((self.folder / SPEC_FILE).read_text())
+        self._sweep = read_yaml(self.folder / SPEC_FILE, "description")
         _make_store(self.uri)
-        client = MlflowClient(self.uri)
+        client = MlflowClient(whole_uri(self.uri))
         task = self._sweep["spec"]["base"]["task"]
         found = client.get_experiment_by_name(task)
         if found is None:
             self._experiment = client.create_experiment(task, self._artifact_location(task))
         else:
             self._experiment = found.experiment_id
-        state = self.folder / TRACKING_FILE
-        if state.exists():
-            loaded = json.loads(state.read_text())
-            if loaded["tracking_uri"] == self.uri:
-                kept = {key: type(self._state[key])(loaded.get(key, ())) for key in self._state}
-                self._state = kept
+        loaded = read_state(self.folder)
+        if loaded.get("tracking_uri") == self.uri:
+            kept = {key: type(self._state[key])(loaded[key]) for key in self._state}
+            self._state = kept
         self._segments_read = 0  # some of these may not have been written
         self._adopt_runs(client)
         summary = self._state["runs"].get(SUMMARY)
@@ -180,7 +185,7 @@ class Follower:
         if not comparison.exists():
             return (self.folder / SHAPES_FILE).exists()
         trials = self._sweep["spec"]["num_trials"]
-        return bool(json.loads(comparison.read_text()).get("num_trials", trials) == trials)
+        return bool(read_json(comparison).get("num_trials", trials) == trials)
 
     def _artifact_location(self, task: str) -> str | None:
         """Returns a folder beside a local store, or here for a database; a server has its own."""
@@ -464,12 +469,28 @@ def stop_following(process: "subprocess.Popen[bytes]", timeout: float) -> bool:
         return False
 
 
+def read_state(folder: Path) -> dict[str, Any]:
+    """Returns what was written to MLflow; nothing if that is not known, or damaged.
+
+    Then the runs are found again by their tags.
+    """
+    try:
+        state = read_json(folder / TRACKING_FILE)
+    except BadInput:
+        return {}
+    is_whole = (
+        isinstance(state, dict)
+        and all(isinstance(state.get(name), kind) for name, kind in _STATE.items())
+        and all(isinstance(entry, str) for name in _SETS for entry in state[name])
+    )
+    return state if is_whole else {}
+
+
 def run_link(folder: Path) -> str | None:
     """Returns the path of the sweep's runs in MLflow's UI, or None before there are any."""
-    state = folder / TRACKING_FILE
-    if not state.exists():
+    experiment = read_state(folder).get("experiment_id")
+    if experiment is None:
         return None
-    experiment = json.loads(state.read_text())["experiment_id"]
     shown = quote(f"tags.sweep = '{folder.name}'")
     return (
         f"#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"
@@ -494,7 +515,7 @@ def _attempt(action: Any, last_error: str) -> str:
     try:
         action()
     except Exception as error:  # MLflow's clients raise all kinds; none may end the follower
-        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        text = f"{type(error).__name__}: {masked(' '.join(str(error).split()))[:300]}"
         if text != last_error:
             print(text, file=sys.stderr, flush=True)
         return text
