@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from rlcore.files import replacing
 from tuners.errors import BadInput
-from tuners.layout import SEGMENTS_FOLDER, TRIALS_FILE, TUNE_FOLDER
+from tuners.layout import SEGMENTS_FOLDER, TRIALS_FILE
 from tuners.names import is_below, is_plain
 
 SCHEMA_VERSION = 3
@@ -190,14 +190,11 @@ def read_trials(folder: Path) -> list[dict[str, Any]]:
         return []
     rows: list[dict[str, Any]] = _read_table(path, TRIALS_SCHEMA).to_pylist()
     for row in rows:
-        names = [row["trial"], row["row"], row["trial"] if row["parent"] is None else row["parent"]]
-        if not all(map(is_plain, names)) or not _is_checkpoint(row["checkpoint"]):
-            raise BadInput(f"{path} is damaged: {names} at {row['checkpoint']!r} are no names")
+        names = [row["trial"], row["row"], *([] if row["parent"] is None else [row["parent"]])]
+        checkpoint = "none" if row["checkpoint"] is None else row["checkpoint"]
+        if not all(map(is_plain, names)) or not is_below(checkpoint):
+            raise BadInput(f"{path} is damaged: {names} at {checkpoint!r} are no names")
     return rows
-
-
-def _is_checkpoint(name: str | None) -> bool:
-    return name is None or (is_below(name) and name.startswith(f"{TUNE_FOLDER}/"))
 
 
 def read_segments(folder: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:

@@ -62,21 +62,21 @@ class PPOConfig:
         """
         for name in _COUNTS:
             value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= MAX_COUNT:
-                raise ValueError(
-                    f"{name} is {value!r}, but must be a whole number of at least 1 and at most"
-                    f" {MAX_COUNT:,}"
-                )
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}, but must be a whole number of at least 1")
+            if value > MAX_COUNT:
+                raise ValueError(f"{name} is {value}, but must be at most {MAX_COUNT:,}")
         for name in _FLAGS:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: true, false")
-        sizes = self.hidden_sizes
-        if not 1 <= len(sizes) <= MAX_LAYERS or any(
-            type(n) is not int or not 1 <= n <= MAX_WIDTH for n in sizes
-        ):
+        if not self.hidden_sizes or any(type(n) is not int or n < 1 for n in self.hidden_sizes):
             raise ValueError(
-                f"hidden_sizes is {sizes}; allowed: one or more widths >= 1, at most"
-                f" {MAX_LAYERS} of at most {MAX_WIDTH:,}"
+                f"hidden_sizes is {self.hidden_sizes}; allowed: one or more widths >= 1"
+            )
+        if len(self.hidden_sizes) > MAX_LAYERS or max(self.hidden_sizes) > MAX_WIDTH:
+            raise ValueError(
+                f"hidden_sizes is {self.hidden_sizes}, but must be at most {MAX_LAYERS} widths of"
+                f" at most {MAX_WIDTH:,}"
             )
         for name, allowed in _CHOICES.items():
             if not isinstance(getattr(self, name), str) or getattr(self, name) not in allowed:

@@ -391,12 +391,6 @@ def test_no_name_in_a_table_leads_elsewhere(column, name, tmp_path):
     assert "is damaged" in refusal(read_trials, tmp_path)
 
 
-def test_a_checkpoint_lies_in_the_folder_of_tune(tmp_path):
-    row = dict.fromkeys(TRIALS_SCHEMA.names) | trial_row("trial-000", checkpoint="media/x")
-    pq.write_table(pa.Table.from_pylist([row], TRIALS_SCHEMA), tmp_path / "trials.parquet")
-    assert "media/x" in refusal(read_trials, tmp_path)
-
-
 # --- JSON ---
 
 
