@@ -53,12 +53,29 @@ def load_checkpoint(path: Path, template: TrainState) -> tuple[TrainState, dict[
         ValueError: the file is damaged, not a checkpoint, or of another config or version.
         FileNotFoundError: there is no such file.
     """
-    arrays, metadata = _read(path)
+    arrays, metadata = load_arrays(path)
     names = _named_leaves(template)
     if set(arrays) != set(names):
         raise ValueError(f"{path} holds another kind of trainer state; use the config it came with")
     leaves = [_restore(path, name, arrays[name], leaf) for name, leaf in names.items()]
     return jax.tree.unflatten(jax.tree.structure(template), leaves), metadata
+
+
+def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Returns the arrays of a checkpoint by name, and its metadata.
+
+    Raises:
+        ValueError: the file is damaged or not a checkpoint of this version.
+        FileNotFoundError: there is no such file.
+    """
+    header, metadata = _read_header(path)
+    try:
+        arrays = load_file(path)
+    except (SafetensorError, KeyError, TypeError, AttributeError) as error:  # a type of no array
+        raise ValueError(f"{path} is damaged ({error}); use the checkpoint before it") from error
+    if header.get("crc32") != _checksum(arrays, header["metadata"]):
+        raise ValueError(f"{path} is damaged (its checksum differs); use the checkpoint before it")
+    return arrays, metadata
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -74,21 +91,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def is_whole(path: Path) -> bool:
     """Returns whether ``path`` can be read as a checkpoint, to the last bit that was written."""
     try:
-        _read(path)
+        load_arrays(path)
     except (ValueError, OSError):
         return False
     return True
-
-
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    header, metadata = _read_header(path)
-    try:
-        arrays = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}); use the checkpoint before it") from error
-    if header.get("crc32") != _checksum(arrays, header["metadata"]):
-        raise ValueError(f"{path} is damaged (its checksum differs); use the checkpoint before it")
-    return arrays, metadata
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
@@ -106,7 +112,7 @@ def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         )
     try:
         return header, dict(json.loads(header["metadata"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); use the checkpoint before it") from error
 
 

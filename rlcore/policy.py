@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 FORMAT = "shapesweep-policy"
+MAX_BYTES = 2**28
 _READ_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
@@ -89,8 +90,11 @@ class Policy:
             ValueError: the file is damaged or not a policy.
             FileNotFoundError: there is no such file.
         """
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
         try:
+            if len(content) > MAX_BYTES:
+                raise ValueError("larger than any policy")
             arrays, metadata = _decode(content)
             if metadata["format"] != FORMAT or metadata["activation"] not in _ACTIVATIONS:
                 raise ValueError("not a policy")

@@ -35,6 +35,8 @@ _FORMAT = "shapesweep recording"
 _SCHEMA = "2"
 _ARRAYS = ("states", "actions", "score_rates", "lengths")
 _SCALARS = ("dt", "rail", "pole_length")
+_SMALLEST, _LARGEST = 1e-4, 1e4  # s or m: beyond them nothing can be drawn
+_READ_ERRORS = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 _PAGE = (228, 232, 237)
 _PANEL = (252, 252, 251)
@@ -95,8 +97,11 @@ class Recording:
         _check_shape("lengths", self.lengths, (EPISODES,))
         for name in _SCALARS:
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"`{name}` is {value!r}, but must be a positive finite number.")
+            if not _SMALLEST <= value <= _LARGEST:
+                raise ValueError(
+                    f"`{name}` is {value!r}, but must be a positive number, from {_SMALLEST:g} to"
+                    f" {_LARGEST:g}."
+                )
         _check_values(self)
 
     @property
@@ -137,7 +142,7 @@ def load_recording(path: str | os.PathLike[str]) -> Recording:
         pass  # a missing file, a folder: Python's words for them are clearer than safetensors'
     try:
         arrays, metadata = _read_safetensors(path)
-    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
+    except (safetensors.SafetensorError, *_READ_ERRORS) as error:
         raise _unreadable(path, "is damaged or not a recording") from error
     if metadata.get("format") != _FORMAT:
         raise _unreadable(path, "is not a recording of shapesweep")
@@ -150,7 +155,7 @@ def load_recording(path: str | os.PathLike[str]) -> Recording:
             raise ValueError("its checksum does not match")
         fields: dict[str, Any] = {**arrays, **{name: float(texts[name]) for name in _SCALARS}}
         return Recording(**fields, captions=tuple(json.loads(texts["captions"])))
-    except (ValueError, TypeError, KeyError) as error:
+    except _READ_ERRORS as error:
         raise _unreadable(path, f"is damaged ({error})") from error
 
 

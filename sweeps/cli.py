@@ -7,13 +7,18 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import tyro
 
+from tuners.errors import BadInput
+from tuners.login import hide_login, masked, without_password
+
 FlagsT = TypeVar("FlagsT")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _HELP = ("For full helptext", "Argument helptext")
+_LONGEST = 1200  # characters of a line
 _RULE = re.compile(r"╰?[─-]{3,}╯?")
 
 
@@ -23,11 +28,11 @@ def run(flags: type[FlagsT], main: Callable[[FlagsT], int | None], about: str | 
     Exit codes: 0 done, 2 bad input, 130 interrupted.
     """
     os.environ.setdefault("JAX_PLATFORMS", "")  # the driver's own JAX takes what there is
-    parsed = parse(flags, about)
     try:
+        parsed = _without_login(parse(flags, about))
         sys.exit(main(parsed) or 0)
     except ValueError as error:
-        if type(error).__name__ != "BadInput":
+        if not isinstance(error, BadInput):
             raise
         refuse(str(error))
     except OSError as error:
@@ -50,9 +55,30 @@ def parse(flags: type[FlagsT], about: str | None) -> FlagsT:
         raise
 
 
+def _without_login(flags: FlagsT) -> FlagsT:
+    """Returns the flags with no password among them: from here on nobody can print it.
+
+    Raises:
+        BadInput: one that is meant for a cluster.
+    """
+    given = getattr(flags, "tracking_uri", None)
+    if given is None or without_password(given) == given:
+        return flags
+    if getattr(flags, "cluster", None) is not None:
+        raise BadInput(
+            "--tracking-uri holds a password, but the command line of a job can be seen in Ray's"
+            " dashboard: leave it out, and set MLFLOW_TRACKING_URI on the cluster's head"
+        )
+    return replace(flags, tracking_uri=hide_login(given))  # type: ignore[type-var]
+
+
 def refuse(reason: str, code: int = 2) -> None:
-    """Ends the program with one line."""
-    print(f"error: {' '.join(reason.split())}", file=sys.stderr)
+    """Ends the program with one line: of a length that can be read, and with no login in it."""
+    line = masked(" ".join(reason.split()))
+    line = "".join(sign if sign.isprintable() else "?" for sign in line)
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+    print(f"error: {line}", file=sys.stderr)
     sys.exit(code)
 
 

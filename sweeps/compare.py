@@ -30,8 +30,13 @@ def main(flags: Flags) -> int:
     from rich.table import Table
 
     from sweeps.search import make_console
+    from tuners.names import check_name
     from tuners.report.side_by_side import lines_of, load_sweeps, write_comparison
+    from tuners.spec import check_out_file
 
+    check_out_file(flags.out, "--out")
+    for name in flags.sweeps:
+        check_name(name)
     records = load_sweeps([places.sweep_folder(flags.runs_dir, name) for name in flags.sweeps])
     table = Table("")
     for record in records:

@@ -51,11 +51,14 @@ def main(flags: Flags) -> int:
     from tuners.ray_settings import apply_ray_settings
     from tuners.space import BadInput
     from tuners.spec import DEFAULT_TRACKING_URI, check_tracking_uri
+    from tuners.store import check_address
 
     tracking_uri = flags.tracking_uri or DEFAULT_TRACKING_URI
     check_tracking_uri(tracking_uri)
-    if flags.timeout <= 0:
-        raise BadInput(f"timeout is {flags.timeout:g} s, but must be above 0")
+    if "://" in flags.runs_dir:
+        check_address(flags.runs_dir)
+    if not 0 < flags.timeout < float("inf"):
+        raise BadInput(f"timeout is {flags.timeout:g} s, but must be above 0 and finite")
     if flags.expect_gpus < 0:
         raise BadInput(f"expect_gpus is {flags.expect_gpus}, but must be at least 0")
     apply_ray_settings(flags.address)

@@ -35,7 +35,10 @@ def main(flags: Flags) -> int:
     from rich.table import Table
 
     from tuners.evaluation import evaluate_export
+    from tuners.spec import check_out_file
 
+    if flags.video is not None:
+        check_out_file(flags.video, "--video")
     if flags.simulator is not None:
         return _elsewhere(flags, flags.simulator)
     scores, recording = evaluate_export(flags.export, flags.episodes, flags.seed)
@@ -58,11 +61,12 @@ def _elsewhere(flags: Flags, simulator: str) -> int:
     import numpy as np
 
     from tuners.evaluation import check_episodes, load_export
-    from tuners.simulators import returns_in
+    from tuners.simulators import check_simulator, returns_in
     from tuners.space import BadInput
 
     if flags.video is not None:
         raise BadInput("--video films our own simulation; leave out --in")
+    check_simulator(simulator)
     check_episodes(flags.episodes, flags.seed)
     config, policy = load_export(flags.export)
     returns = returns_in(simulator, policy, config, flags.episodes, flags.seed)

@@ -35,6 +35,7 @@ class Flags:
 def main(flags: Flags) -> int:
     """Exports, then registers; a server that does not answer does not undo the export."""
     from tuners.export import check_out, export, load_best, register
+    from tuners.login import masked
     from tuners.spec import check_tracking_uri
 
     check_out(flags.out)
@@ -49,7 +50,7 @@ def main(flags: Flags) -> int:
     try:
         model = register(best, flags.out, uri)
     except Exception as error:  # MLflow raises all kinds, and the files are written already
-        reason = " ".join(str(error).split())[:300]
+        reason = masked(" ".join(str(error).split()))[:300]
         print(f"warning: the policy was not registered in MLflow: {reason}", file=sys.stderr)
         return 1
     print(f"registered as {model}; to run it on observations:")

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuners.login import hide_login, masked
+
 if TYPE_CHECKING:
     from tuners.spec import SweepSpec
 
@@ -16,13 +18,13 @@ def runs_dir() -> Path:
 
 
 def tracking_uri() -> str | None:
-    """Returns MLflow's store or server: MLFLOW_TRACKING_URI, as MLflow has it, or None."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or None
+    """Returns MLflow's store or server, its password hidden: MLFLOW_TRACKING_URI, or None."""
+    return hide_login(os.environ.get("MLFLOW_TRACKING_URI", "")) or None
 
 
 def default_storage() -> str | None:
     """Returns the folder of sweeps in the shared store, if there is a store with an address."""
-    store = os.environ.get("SHAPESWEEP_STORE", "").rstrip("/")
+    store = masked(os.environ.get("SHAPESWEEP_STORE", "")).rstrip("/")
     return f"{store}/runs" if "://" in store else None
 
 
@@ -38,14 +40,15 @@ def find_sweep(runs_dir: Path, name: str, storage: str | None) -> "SweepSpec":
         BadInput: there is no such sweep, or the store cannot be read.
     """
     from tuners.layout import SPEC_FILE
-    from tuners.spec import check_name, load_spec
+    from tuners.names import check_name
+    from tuners.spec import load_spec
     from tuners.store import bring, check_address
 
+    check_name(name)
     folder = runs_dir / name
-    if (folder / SPEC_FILE).exists():
+    if os.path.exists(folder / SPEC_FILE):
         address = load_spec(folder).address
     elif storage is not None:
-        check_name(name)
         check_address(storage)
         address = f"{storage.rstrip('/')}/{name}"
     else:

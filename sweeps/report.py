@@ -27,8 +27,13 @@ class Flags:
 
 def main(flags: Flags) -> int:
     """Writes the report and prints where it is."""
+    from tuners.names import check_name
     from tuners.report.write import write_report
+    from tuners.spec import check_out_file
 
+    check_name(flags.sweep)
+    if flags.out is not None:
+        check_out_file(flags.out, "--out")
     path = write_report(places.sweep_folder(flags.runs_dir, flags.sweep), flags.out)
     print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
     return 0

@@ -22,11 +22,13 @@ from tuners.config import baseline, static_configs
 from tuners.describe import describe_change, likeness_to_score
 from tuners.layout import REPORT_FILE
 from tuners.lock import driving
+from tuners.login import masked, without_login
 from tuners.phases import BASELINE, TASK_SCORE
 from tuners.ray_settings import apply_ray_settings, joins_cluster
 from tuners.sequels import begin_with, extend
 from tuners.space import BadInput, Domain, load_space
 from tuners.spec import SweepSpec, check_code_version, make_spec, prepare
+from tuners.store import check_address
 from tuners.tracking import run_link
 from tuners.validate import COLUMNS, Estimate, verdict
 
@@ -73,6 +75,7 @@ def run_search(
     """
     if flags.cluster is not None:
         return _submit(flags, flags.cluster, script)
+    apply_ray_settings(flags.address)
     console = make_console()
     if flags.searcher is None and flags.scheduler != "pbt":  # which searches by itself
         flags = replace(flags, searcher=searcher)
@@ -92,7 +95,6 @@ def _run(spec: SweepSpec, console: Console, address: str | None, script: str) ->
     begun = time.monotonic()
     if spec.slots == 1 and not spec.uses_gpu:
         start_compiling(static_configs(spec.base, spec.space))
-    apply_ray_settings(address)
     from tuners.run import Interrupted, run_sweep  # Ray takes seconds to import
 
     try:
@@ -114,6 +116,8 @@ def _submit(flags: Flags, cluster: Path, script: str) -> int:
     """
     if flags.address is not None:
         raise BadInput("give --cluster or --address, not both")
+    if flags.storage is not None:
+        check_address(flags.storage)
     files = {}
     if flags.space is not None:
         load_space(flags.space)
@@ -210,7 +214,7 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
         if likeness is not None:
             console.print(f"  - {likeness}", highlight=False)
     for failure in result.failures:
-        console.print(f"[yellow]{escape(failure)}[/yellow]", highlight=False)
+        console.print(f"[yellow]{escape(masked(failure))}[/yellow]", highlight=False)
     console.print(f"\n{seconds:.0f} s in all; {_use(result)}.", highlight=False)
     _print_next(console, spec, result.tracked)
 
@@ -265,7 +269,7 @@ def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
     console.print("\nNext:")
     link = run_link(spec.folder) or ""
     if spec.tracking_uri.startswith("http"):
-        console.print(f"  compare   {spec.tracking_uri}/{link}", highlight=False)
+        console.print(f"  compare   {without_login(spec.tracking_uri)}/{link}", highlight=False)
     else:
         command = f"mlflow ui --backend-store-uri {spec.tracking_uri}"
         console.print(f"  compare   {command}", highlight=False)

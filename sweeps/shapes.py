@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sweeps.search import make_console
 from tuners.ahead import start_compiling
 from tuners.config import baseline
+from tuners.login import masked
 from tuners.ray_settings import apply_ray_settings
 from tuners.space import BadInput
 from tuners.spec import SweepSpec, make_spec, prepare
@@ -25,6 +27,7 @@ _TRAP = (
 
 def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
     """Trains the shapes and prints what each led to; returns the exit code."""
+    apply_ray_settings(flags.address)
     console = make_console()
     spec = _spec(flags, task)
     prepare(spec, resume=False)
@@ -34,7 +37,6 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
         highlight=False,
     )
     start_compiling([spec.base])
-    apply_ray_settings(flags.address)
     from tuners.run import Interrupted
     from tuners.shapes import plot_path, run_shapes
 
@@ -48,7 +50,7 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
         return 130
     _print_table(console, summaries)
     for failure in ran.failures:
-        console.print(f"[yellow]{failure}[/yellow]", highlight=False)
+        console.print(f"[yellow]{escape(masked(failure))}[/yellow]", highlight=False)
     times = [row["time"] for row in ran.segments]
     first = min(row["time"] - row["wall_seconds"] for row in ran.segments)
     console.print(

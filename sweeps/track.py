@@ -24,16 +24,19 @@ class Flags:
 
 def main(flags: Flags) -> int:
     """Brings MLflow up to date once."""
+    from tuners.login import masked
+    from tuners.names import check_name
     from tuners.spec import check_tracking_uri, load_spec
     from tuners.tracking import Follower
 
+    check_name(flags.sweep)
     spec = load_spec(places.sweep_folder(flags.runs_dir, flags.sweep))
     uri = flags.tracking_uri or spec.tracking_uri
     check_tracking_uri(uri)
     try:
         Follower(spec.folder, uri).finish()
     except Exception as error:  # MLflow raises all kinds; none loses anything
-        reason = " ".join(str(error).split())[:300]
+        reason = masked(" ".join(str(error).split()))[:300]
         print(f"error: MLflow at {uri} does not take it: {reason}", file=sys.stderr)
         return 1
     print(f"MLflow at {uri} holds all of {flags.sweep}")

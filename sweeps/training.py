@@ -10,6 +10,7 @@ from rlcore.rewards import SHAPES
 from sweeps.search import make_console
 from tuners.config import TrialConfig, load_config
 from tuners.lock import driving
+from tuners.names import check_name
 from tuners.presets import PRESETS
 from tuners.single import TrainingInterrupted, run_single
 from tuners.space import BadInput
@@ -112,6 +113,7 @@ def _from_config(
 
 
 def _resumed(flags: Any) -> SweepSpec:
+    check_name(flags.resume)
     spec = load_spec(flags.runs_dir / flags.resume)
     check_code_version(spec.folder)
     if spec.preset != "train":

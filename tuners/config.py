@@ -5,17 +5,17 @@ This file reads only the declarations of ``rlcore``, so it is quick to import; s
 """
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rlcore.ppo.config import HYPERPARAMETERS, STATIC, Hyperparameters, PPOConfig
 from rlcore.rewards import COMBINATIONS, SHAPES, TERMS
 from rlcore.rewards.compose import MULTIPLIED, reward_defaults
 from rlcore.tasks import TASKS
+from tuners.reading import read_yaml
 from tuners.space import BadInput, Choice, Route, Space, is_number
 
 # name: (lowest, highest, whether the lowest itself is allowed)
@@ -193,16 +193,25 @@ def load_config(path: Path) -> TrialConfig:
     Raises:
         BadInput: the file cannot be read or does not hold a config.
     """
+    entries = read_yaml(path, "config")
     try:
-        return TrialConfig.from_dict(yaml.safe_load(path.read_text()))
-    except OSError as error:
-        raise BadInput(f"config {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(
-            f"config {path} is not valid YAML: {' '.join(str(error).split())}"
-        ) from error
+        return TrialConfig.from_dict(entries)
     except BadInput as error:
         raise BadInput(f"config {path}: {error}") from error
+
+
+def parse_config(text: Any) -> TrialConfig:
+    """Returns the config that a row of the trials table holds as JSON.
+
+    Raises:
+        BadInput: it is damaged.
+    """
+    try:
+        return TrialConfig.from_dict(json.loads(text))
+    except BadInput:
+        raise
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput("a config in the trials table is damaged; restore it from a copy") from error
 
 
 def make_ppo_config(entries: Mapping[str, Any]) -> PPOConfig:

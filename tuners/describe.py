@@ -1,6 +1,5 @@
 """A configuration in plain words: what changed, and how near its reward is to the score itself."""
 
-import json
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from rlcore.rewards.compose import MULTIPLIED
 from rlcore.tasks import TASKS
 from rlcore.tasks.dynamics import CartPoleState
 from rlcore.video import load_recording
-from tuners.config import TrialConfig, value_of
+from tuners.config import TrialConfig, parse_config, value_of
 from tuners.layout import RECORDING_FILE
 from tuners.results import read_trials
 from tuners.spec import SweepSpec
@@ -89,7 +88,7 @@ def likeness_to_score(spec: SweepSpec, row: str) -> str | None:
     recordings = [load_recording(path) for path in paths if path.exists()]
     if not recordings:
         return None
-    reward = _rewards(TrialConfig.from_dict(json.loads(trials[0]["config"])), recordings)
+    reward = _rewards(parse_config(trials[0]["config"]), recordings)
     rate = np.concatenate([r.score_rates[_lived(r)] for r in recordings])
     if not (np.std(reward) and np.std(rate)):
         return None

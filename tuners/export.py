@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from safetensors.numpy import load_file
 
 import rlcore.policy
-from rlcore.checkpoint import read_metadata
+from rlcore.checkpoint import load_arrays
 from rlcore.policy import Policy
 from rlcore.tasks import TASKS
 from rlcore.video import load_recording, write_video
@@ -31,12 +30,13 @@ from tuners.layout import (
     TRIALS_FILE,
     video_path,
 )
+from tuners.login import whole_uri
 from tuners.results import read_trials
 from tuners.space import BadInput
 from tuners.spec import check_writable
 from tuners.store import fetch
-from tuners.tracking import SUMMARY, read_tracking
-from tuners.validate import FINAL_WINDOW
+from tuners.tracking import SUMMARY, read_state
+from tuners.validate import FINAL_WINDOW, read_comparison
 
 
 @dataclass(frozen=True)
@@ -73,25 +73,25 @@ def load_best(folder: Path) -> Best:
         raise BadInput(
             f"sweep '{folder.name}' has not finished; go on with it: --resume {folder.name}"
         )
-    try:
-        comparison = json.loads(path.read_text())
-        name, config = comparison["best_trial"], TrialConfig.from_dict(comparison["config"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path} is damaged; restore it from a copy") from error
+    needed = ("sweep", "winner", "table", "best_trial", "test_seeds", "config")
+    comparison = read_comparison(folder, *needed)
+    name, config = comparison["best_trial"], TrialConfig.from_dict(comparison["config"])
     trial = {t["trial"]: t for t in read_trials(folder)}.get(name)
-    if trial is None:
+    if trial is None or trial["checkpoint"] is None:
         raise BadInput(f"{folder / TRIALS_FILE} lacks {name}; restore it from a copy")
-    checkpoint = str(trial["checkpoint"])
+    if comparison["winner"] not in comparison["table"]:
+        raise BadInput(f"every test job of {comparison['winner']} failed: there is no best")
     try:
-        state = fetch(folder, f"{checkpoint}/{STATE_FILE}")
-        metadata = read_metadata(state)
-        arrays = load_file(state)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"the winner's checkpoint cannot be read: {error}") from error
-    best = int(np.argmax(np.mean(metadata["scores"][-FINAL_WINDOW:], axis=0)))
-    policy = policy_from_checkpoint(arrays, config, best)
-    seed = metadata["seeds"][best]
-    return Best(folder, comparison, config, policy, seed, trial["trial"], checkpoint)
+        state = fetch(folder, f"{trial['checkpoint']}/{STATE_FILE}")
+        arrays, metadata = load_arrays(state)
+        scores = np.asarray(metadata["scores"][-FINAL_WINDOW:], dtype=float)
+        best = int(np.argmax(np.mean(scores, axis=0)))
+        policy = policy_from_checkpoint(arrays, config, best)
+        seed = metadata["seeds"][best]
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        reason = error if isinstance(error, OSError | ValueError) else "it is of another config"
+        raise BadInput(f"the winner's checkpoint cannot be read: {reason}") from error
+    return Best(folder, comparison, config, policy, seed, trial["trial"], trial["checkpoint"])
 
 
 def policy_from_checkpoint(
@@ -133,7 +133,7 @@ def check_out(out: Path) -> None:
     Raises:
         BadInput: which.
     """
-    if out.exists():
+    if os.path.lexists(out):
         raise BadInput(f"--out {out} exists; name a folder that does not")
     check_writable(out, "--out")
 
@@ -255,8 +255,11 @@ def register(best: Best, out: Path, tracking_uri: str) -> str:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    mlflow.set_tracking_uri(tracking_uri)
-    run_id = read_tracking(best.folder)["runs"][SUMMARY]
+    mlflow.set_tracking_uri(whole_uri(tracking_uri))
+    run_id = read_state(best.folder).get("runs", {}).get(SUMMARY)
+    if run_id is None:
+        name = best.folder.name
+        raise BadInput(f"MLflow has no run of the sweep; first: sweeps/track.py --sweep {name}")
     size = TASKS[best.config.task].observation_size
     single, index = np.dtype(np.float32), np.dtype(np.int64)
     signature = ModelSignature(

@@ -41,8 +41,8 @@ def newest_checkpoint(folder: Path, trial: str, up_to: float = math.inf) -> Path
     found = []
     for path in folder.glob(f"{TUNE_FOLDER}/*/{trial}/checkpoint_*/{STATE_FILE}"):
         try:
-            env_steps = read_metadata(path)["env_steps"]
-        except (ValueError, OSError):
+            env_steps = int(read_metadata(path)["env_steps"])
+        except (ValueError, OSError, KeyError, TypeError):
             continue  # damaged: the one before serves
         if env_steps <= up_to:
             found.append((env_steps, path))

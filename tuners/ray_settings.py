@@ -4,6 +4,8 @@ import os
 import socket
 from pathlib import Path
 
+from tuners.errors import BadInput
+
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own tables say it all
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # our own lets running segments end
@@ -20,6 +22,7 @@ SETTINGS = {
 LOCAL = "local"  # an address: Ray is started here, for one sweep
 # Ray on one machine, as on Windows and macOS: it listens on the loopback interface alone.
 ONE_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_USAGE = "RAY_USAGE_STATS_ENABLED"
 
 
 def gpu_environment(precision: str) -> dict[str, str]:
@@ -45,6 +48,19 @@ def joins_cluster(address: str | None) -> bool:
     return bool(address or os.environ.get("RAY_ADDRESS") or _runs_here())
 
 
+def keep_keys_in_the_environment() -> None:
+    """Keeps Tune from handing keys of AWS to its workers on their command line.
+
+    There, and in Ray's logs, everyone on the machine could read them.  Workers of a Ray that was
+    started here have them by inheritance.
+    """
+    # Private, and the only way to ask for it.
+    from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
+
+    secret = {name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+    ENV_VARS_TO_PROPAGATE.difference_update(secret)
+
+
 def _runs_here() -> bool:
     """Returns whether the cluster that Ray noted on this machine last still answers."""
     noted = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
@@ -61,5 +77,13 @@ def apply_ray_settings(address: str | None) -> None:
 
     Args:
         address: that ``ray.init`` will be called with.
+
+    Raises:
+        BadInput: a variable has a value that Ray would not take.
     """
-    os.environ.update(SETTINGS if joins_cluster(address) else SETTINGS | ONE_MACHINE)
+    os.environ.update(SETTINGS)
+    if not joins_cluster(address):
+        os.environ.update(ONE_MACHINE)
+        # Ray would tell its makers how it is used; those who started a cluster decide for it.
+        if os.environ.setdefault(_USAGE, "0") not in ("0", "1"):
+            raise BadInput(f"{_USAGE} is '{os.environ[_USAGE]}'; allowed: 0, 1")

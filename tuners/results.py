@@ -5,10 +5,10 @@
 takes the folder as one table.  A segment counts as reported once it is in there.
 """
 
-import base64
 import itertools
 import json
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,11 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlcore.files import replacing
+from tuners.errors import BadInput
 from tuners.layout import SEGMENTS_FOLDER, TRIALS_FILE
-from tuners.space import BadInput
+from tuners.names import is_below, is_plain
 
 SCHEMA_VERSION = 3
 MERGE_ABOVE = 64
+_SEAL, _UNSEALED = b"shapesweep.crc32", b"00000000"
+MAX_VALUES, MAX_BYTES = 100_000_000, 2**30  # of a file
 
 # How a trial stands at a segment: columns of both tables.
 OUTCOME_COLUMNS = ("objective", "score", "final_score", "area", "steps_to_threshold")
@@ -90,10 +93,8 @@ _SEGMENT_FLOATS = {
 }
 
 
-def segments_schema(task: str) -> pa.Schema:
-    """Returns the columns of ``segments.parquet``, each described in its metadata."""
-    from rlcore.rewards import TERMS  # here, as MLflow's follower reads tables without JAX
-
+def _common_columns() -> list[pa.Field]:
+    """Returns the columns of ``segments.parquet`` that those of all tasks have."""
     columns = [
         pa.field("trial", pa.string(), metadata={"about": "name in trials.parquet"}),
         pa.field("phase", pa.string(), metadata={"about": "search, validation or test"}),
@@ -111,6 +112,17 @@ def segments_schema(task: str) -> pa.Schema:
         pa.field("programs", pa.int64(), metadata={"about": "compiled by that process so far"}),
         pa.field("device", pa.string(), metadata={"about": "kind of device"}),
     ]
+    return columns
+
+
+_COMMON_SCHEMA = pa.schema(_common_columns())
+
+
+def segments_schema(task: str) -> pa.Schema:
+    """Returns the columns of ``segments.parquet``, each described in its metadata."""
+    from rlcore.rewards import TERMS  # here, as MLflow's follower reads tables without JAX
+
+    columns = _common_columns()
     for term in TERMS[task]:
         for statistic in ("mean", "min", "max"):
             about = {"about": f"{statistic} of the unweighted term over the segment's samples"}
@@ -170,13 +182,29 @@ class ResultsWriter:
 
 
 def read_trials(folder: Path) -> list[dict[str, Any]]:
-    """Returns the rows of ``trials.parquet``, none if it is not there yet."""
+    """Returns the rows of ``trials.parquet``, none if it is not there yet.
+
+    Raises:
+        BadInput: it is damaged, or a name in it would lead out of the sweep's folder.
+    """
     path = folder / TRIALS_FILE
-    return _read_table(path).to_pylist() if path.exists() else []
+    if not path.exists():
+        return []
+    rows: list[dict[str, Any]] = _read_table(path, TRIALS_SCHEMA).to_pylist()
+    for row in rows:
+        names = [row["trial"], row["row"], *([] if row["parent"] is None else [row["parent"]])]
+        checkpoint = "none" if row["checkpoint"] is None else row["checkpoint"]
+        if not all(map(is_plain, names)) or not is_below(checkpoint):
+            raise BadInput(f"{path} is damaged: {names} at {checkpoint!r} are no names")
+    return rows
 
 
 def read_segments(folder: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Returns the rows of ``segments.parquet`` in the order they were reported."""
+    """Returns the rows of ``segments.parquet`` in the order they were reported.
+
+    Raises:
+        BadInput: a file of it is damaged.
+    """
     return list(itertools.chain.from_iterable(iterate_segments(folder, columns)))
 
 
@@ -185,7 +213,7 @@ def iterate_segments(
 ) -> Iterable[list[dict[str, Any]]]:
     """Yields the rows of one file of ``segments.parquet`` after the other."""
     for path in _parts(folder / SEGMENTS_FOLDER):
-        yield _read_table(path, columns).to_pylist()
+        yield _read_segments(path, columns).to_pylist()
 
 
 def read_segments_after(
@@ -201,7 +229,7 @@ def read_segments_after(
         columns: all if not given.
     """
     new = [path for path in _parts(folder / SEGMENTS_FOLDER) if _range(path.name)[1] > number]
-    rows = [row for path in new for row in _read_table(path, columns).to_pylist()]
+    rows = [row for path in new for row in _read_segments(path, columns).to_pylist()]
     return rows, _range(new[-1].name)[1] if new else number
 
 
@@ -249,7 +277,7 @@ def _merge(folder: Path, parts: list[Path]) -> None:
     """Puts the small files at the end into one; the large ones before stay as they are."""
     sizes = [path.stat().st_size for path in parts]
     start = next(i for i in range(len(parts)) if sizes[i] <= sum(sizes[i + 1 :]))
-    table = pa.concat_tables([_read_table(path) for path in parts[start:]])
+    table = pa.concat_tables([_read_segments(path) for path in parts[start:]])
     _write_table(
         folder / _part_name(_range(parts[start].name)[0], _range(parts[-1].name)[1]), table
     )
@@ -257,35 +285,99 @@ def _merge(folder: Path, parts: list[Path]) -> None:
         path.unlink()
 
 
-def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def _read_segments(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    wanted = _COMMON_SCHEMA
+    if columns is not None:
+        wanted = pa.schema([_COMMON_SCHEMA.field(name) for name in columns])
+    return _read_table(path, wanted, None if columns is None else columns)
+
+
+def _read_table(path: Path, wanted: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Returns a table; ``columns`` of it, or all, among which are those of ``wanted``."""
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        _check_footer(file)
-        return file.read(columns=columns)
+        content = path.read_bytes()
+        _check_seal(content)
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            _check_form(file, wanted)
+            table = _read_bounded(file, columns)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, EOFError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk, not the file
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:300]
         raise BadInput(f"{path} is damaged ({reason}); restore it from a copy") from error
+    return table
 
 
-def _check_footer(file: pq.ParquetFile) -> None:
-    """Compares the two schemas that a file has, since no checksum covers them.
+def _check_form(file: pq.ParquetFile, wanted: pa.Schema) -> None:
+    """Refuses a file that lacks a column, or is larger than any of ours, before it is read.
+
+    A few bytes can stand for millions of equal values.
 
     Raises:
-        pa.ArrowException: they differ.
+        ValueError: what is wrong.
     """
-    metadata = file.metadata.metadata or {}
-    written = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(metadata.get(b"ARROW:schema", b""))))
-    if not file.schema_arrow.equals(written):
-        raise pa.ArrowInvalid("its two schemas differ")
+    found, footer = file.schema_arrow, file.metadata
+    for field in wanted:
+        if field.name not in found.names or found.field(field.name).type != field.type:
+            raise ValueError(f"it has no column {field.name} of {field.type}")
+    groups = map(footer.row_group, range(footer.num_row_groups))
+    values = sum(
+        group.column(number).num_values for group in groups for number in range(group.num_columns)
+    )
+    if values > MAX_VALUES:
+        raise ValueError(f"it has more than {MAX_VALUES:,} values")
+
+
+def _read_bounded(file: pq.ParquetFile, columns: Sequence[str] | None) -> pa.Table:
+    """Returns the table, unless its texts turn out to be longer than any of ours."""
+    batches, size = [], 0
+    for batch in file.iter_batches(batch_size=1024, columns=columns):
+        batches.append(batch)
+        size += batch.nbytes
+        if size > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+    return pa.Table.from_batches(batches) if batches else file.read(columns=columns)
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
+    """Writes a table with a checksum of the whole file among its metadata.
+
+    Parquet's own checksums leave out the footer, and a flipped bit there can crash the reader.
+    """
+    metadata = {**(table.schema.metadata or {}), _SEAL: _UNSEALED}
     with replacing(path) as beside:
-        pq.write_table(table, beside, write_page_checksum=True)
+        pq.write_table(table.replace_schema_metadata(metadata), beside)
+        content = beside.read_bytes()
+        with beside.open("r+b") as file:
+            file.seek(_place_of_seal(content))
+            file.write(_seal_of(content))
+
+
+def _check_seal(content: bytes) -> None:
+    """Compares a file with its checksum; one of before there were such has none.
+
+    Raises:
+        ValueError: they differ.
+    """
+    place = _place_of_seal(content)
+    if place >= 0 and content[place : place + len(_UNSEALED)] != _seal_of(content):
+        raise ValueError("its checksum differs")
+
+
+def _place_of_seal(content: bytes) -> int:
+    """Returns where the checksum stands, -1 if there is none."""
+    mark = _SEAL + b"\x18" + bytes([len(_UNSEALED)])  # as Parquet's footer goes from key to value
+    place = content.rfind(mark)
+    return place if place < 0 else place + len(mark)
+
+
+def _seal_of(content: bytes) -> bytes:
+    """Returns the checksum of a file, itself left out."""
+    place, view = _place_of_seal(content), memoryview(content)
+    crc = zlib.crc32(view[place + len(_UNSEALED) :], zlib.crc32(view[:place]))
+    return f"{crc:08x}".encode()
 
 
 def now() -> float:

@@ -30,7 +30,7 @@ from tuners.media import MediaQueue
 from tuners.mirror import Mirror
 from tuners.phases import BASELINE, Job, Plan, job_from_row, job_name
 from tuners.population import PopulationPlan
-from tuners.ray_settings import joins_cluster
+from tuners.ray_settings import joins_cluster, keep_keys_in_the_environment
 from tuners.results import OUTCOME_COLUMNS, ResultsWriter, read_segments, read_trials
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import LEARNING
@@ -156,6 +156,8 @@ def run_jobs(
             with joined(address):
                 if joins_cluster(address):
                     _refuse_if_unfit(spec, screen)
+                else:
+                    keep_keys_in_the_environment()
                 cores = ray.cluster_resources().get("CPU", 1.0)
                 artists = min(_MAX_ARTISTS, max(1, int(cores)))
                 media = MediaQueue(spec.folder, processes=artists, address=spec.address)

@@ -1,16 +1,16 @@
 """Sweeps that go on: more trials for a finished one, or a start from another's best."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tuners.config import TrialConfig, value_of
+from tuners.config import TrialConfig, parse_config, value_of
 from tuners.layout import COMPARISON_FILE
 from tuners.phases import BASELINE
 from tuners.results import read_trials
 from tuners.space import BadInput
 from tuners.spec import SweepSpec, load_spec
+from tuners.validate import read_comparison
 
 
 def extend(spec: SweepSpec, num_trials: int | None) -> SweepSpec:
@@ -26,7 +26,7 @@ def extend(spec: SweepSpec, num_trials: int | None) -> SweepSpec:
     if spec.scheduler == "pbt":
         raise BadInput(f"sweep '{spec.name}' is of scheduler pbt: its population trained together")
     comparison = spec.folder / COMPARISON_FILE
-    done = json.loads(comparison.read_text())["num_trials"] if comparison.exists() else 0
+    done = read_comparison(spec.folder, "num_trials")["num_trials"] if comparison.exists() else 0
     if done != spec.num_trials:
         raise BadInput(f"sweep '{spec.name}' is not finished; first: --resume {spec.name}")
     extended = replace(
@@ -72,15 +72,16 @@ def best_configs(spec: SweepSpec) -> list[TrialConfig]:
         BadInput: a population that has not ended.
     """
     trials = [t for t in read_trials(spec.folder) if t["phase"] == "search"]
-    configs = {t["row"]: TrialConfig.from_dict(json.loads(t["config"])) for t in trials}
+    configs = {t["row"]: parse_config(t["config"]) for t in trials}
     comparison = spec.folder / COMPARISON_FILE
     if comparison.exists():
-        ranked = list(json.loads(comparison.read_text())["validation"])
+        validated = read_comparison(spec.folder, "validation")["validation"]
+        ranked = [row for row in validated if row in configs]
     elif spec.scheduler == "pbt":
         raise BadInput(f"the population of sweep '{spec.name}' has not ended its search and test")
     else:
         full = [t for t in trials if t["stop_reason"] == "budget"]
-        full.sort(key=lambda trial: -trial["objective"])
+        full.sort(key=lambda trial: -(trial["objective"] or 0.0))
         ranked = [trial["row"] for trial in full[: spec.num_finalists]]
     return [configs[row] for row in ranked if row != BASELINE]
 

@@ -64,6 +64,16 @@ SIMULATORS: dict[str, tuple[str, Returns]] = {
 }
 
 
+def check_simulator(simulator: str) -> None:
+    """Refuses a name that is not in ``SIMULATORS``.
+
+    Raises:
+        BadInput: which are.
+    """
+    if simulator not in SIMULATORS:
+        raise BadInput(f"--in is '{simulator}'; allowed: {', '.join(SIMULATORS)}")
+
+
 def returns_in(
     simulator: str, policy: Policy, config: TrialConfig, episodes: int, seed: int
 ) -> np.ndarray:
@@ -72,8 +82,7 @@ def returns_in(
     Raises:
         BadInput: no such simulator, one that does not have the policy's task or is not installed.
     """
-    if simulator not in SIMULATORS:
-        raise BadInput(f"--in is '{simulator}'; allowed: {', '.join(SIMULATORS)}")
+    check_simulator(simulator)
     task, run = SIMULATORS[simulator]
     if config.task != task:
         raise BadInput(f"--in {simulator} runs policies for {task}; this one is for {config.task}")

@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
+
+from tuners.errors import BadInput
+from tuners.reading import read_yaml
 
 Route = Literal["static", "hyperparameter", "reward", "task"]
 MAX_GRID = 100_000
-
-
-class BadInput(ValueError):
-    """A user's mistake, told in one plain line: what was given, and what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -205,13 +203,7 @@ def load_space(path: Path) -> dict[str, Domain]:
     Raises:
         BadInput: the file cannot be read, is no YAML, or holds an ill-formed domain.
     """
-    try:
-        entries = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise BadInput(f"search space {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise BadInput(f"search space {path} is not valid YAML: {reason}") from error
+    entries = read_yaml(path, "search space")
     try:
         return parse_space(entries)
     except BadInput as error:
@@ -237,6 +229,10 @@ def _parse_domain(name: str, entry: Any) -> Domain:
 def _parse_choice(name: str, values: Any) -> Choice:
     if not isinstance(values, list) or not values:
         raise BadInput(f"{name} has choice {values!r}, but must list at least one value")
+    for value in values:
+        parts = value if isinstance(value, list) else [value]
+        if not all(isinstance(part, str | bool | int | float) for part in parts):
+            raise BadInput(f"{name} has choice {value!r}; allowed: text, numbers, true and false")
     return Choice(tuple(map(as_choice, values)))
 
 
@@ -265,4 +261,9 @@ def _parse_range(name: str, kind: str, values: Any) -> Uniform:
 
 def is_number(value: Any) -> bool:
     """Returns whether ``value`` is a finite int or float; a bool is not."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import re
 import subprocess
 import tempfile
 import uuid
@@ -12,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import yaml
@@ -23,8 +22,11 @@ from rlcore.tasks import TASKS
 from tuners import results
 from tuners.config import TrialConfig, check_space, static_configs
 from tuners.layout import SPEC_FILE
+from tuners.login import masked, whole_uri, without_password
+from tuners.names import check_name
 from tuners.objectives import OBJECTIVES, PARETO, Objective
 from tuners.presets import PRESETS, preset_for
+from tuners.reading import read_yaml
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import check_searcher
 from tuners.space import BadInput, Domain, as_choice, grid, is_number, parse_stored_space
@@ -38,6 +40,7 @@ MAX_SLOTS = 1000
 PRECISIONS = ("float32", "tensorfloat32")  # as JAX calls them
 _SQLITE = b"SQLite format 3\0"
 _CHECKSUM = "crc32"  # the last line of sweep.yaml
+MAX_TRIALS = 1_000_000
 MAX_SEEDS = 10_000  # in a phase: those of different phases never meet
 _VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
 
@@ -110,10 +113,19 @@ class SweepSpec:
         Raises:
             BadInput: one plain line, what was given and what is allowed.
         """
+        self._check_types()
         check_name(self.name)
+        if without_password(self.tracking_uri) != self.tracking_uri:
+            raise BadInput(
+                "tracking_uri holds a password, which would be written to sweep.yaml: put"
+                f" {without_password(self.tracking_uri)} there, and the whole into"
+                " MLFLOW_TRACKING_URI"
+            )
         for name in ("num_trials", "num_finalists", "validation_seeds", "test_seeds"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if self.num_trials > MAX_TRIALS:
+            raise BadInput(f"num_trials is {self.num_trials}, but must be at most {MAX_TRIALS:,}")
         if not 0 <= self.seed <= MAX_SEED:
             raise BadInput(f"seed is {self.seed}, but must be between 0 and {MAX_SEED}")
         if self.objective not in OBJECTIVES:
@@ -142,6 +154,20 @@ class SweepSpec:
             check_address(self.storage)
         self._check_seeds()
         self._check_rungs()
+
+    def _check_types(self) -> None:
+        """Refuses what a damaged ``sweep.yaml`` may hold."""
+        for entry in fields(self):
+            value, kind = getattr(self, entry.name), cast(Any, entry.type)
+            if kind is float:
+                fits = isinstance(value, int | float) and not isinstance(value, bool)
+            elif kind is int:
+                fits = isinstance(value, int) and not isinstance(value, bool)
+            else:
+                fits = kind not in (bool, str, str | None) or isinstance(value, kind)
+            if not fits:
+                name = getattr(kind, "__name__", "str")
+                raise BadInput(f"{entry.name} is {value!r}, but must be of type {name}")
 
     def _check_objective(self) -> None:
         if self.spread_penalty and self.objective == PARETO:
@@ -242,7 +268,7 @@ class SweepSpec:
             "versions": versions(),
         }
         if path.exists():
-            entries = {**yaml.safe_load(path.read_text()), "spec": self.to_dict()}
+            entries = {**_read_spec_file(self.folder), "spec": self.to_dict()}
         entries.pop(_CHECKSUM, None)
         text = yaml.safe_dump(entries, sort_keys=False)
         with replacing(path) as beside:
@@ -319,8 +345,12 @@ def load_spec(folder: Path) -> SweepSpec:
     Raises:
         BadInput: there is no such sweep, or its ``sweep.yaml`` is damaged.
     """
+    if not os.path.isfile(folder / SPEC_FILE):
+        known = sorted(path.parent.name for path in folder.parent.glob(f"*/{SPEC_FILE}"))
+        listed = ", ".join(known[-5:]) or "none"
+        raise BadInput(f"no sweep '{folder.name}' in {folder.parent}; the latest there: {listed}")
     try:
-        entries = _read_checked(folder / SPEC_FILE)["spec"]
+        entries = _read_spec_file(folder)["spec"]
         entries["base"] = TrialConfig.from_dict(entries["base"])
         entries["space"] = parse_stored_space(entries["space"])
         entries["extensions"] = tuple(entries.get("extensions", ()))
@@ -330,13 +360,7 @@ def load_spec(folder: Path) -> SweepSpec:
         )
         # The folder may have been moved since it was begun.
         return SweepSpec(**{**entries, "runs_dir": folder.parent, "name": folder.name})
-    except OSError as error:
-        known = sorted(path.parent.name for path in folder.parent.glob(f"*/{SPEC_FILE}"))
-        listed = ", ".join(known[-5:]) or "none"
-        raise BadInput(
-            f"no sweep '{folder.name}' in {folder.parent}; the latest there: {listed}"
-        ) from error
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{folder / SPEC_FILE} is damaged; restore it from a copy") from error
     except BadInput as error:
         raise BadInput(
@@ -344,20 +368,27 @@ def load_spec(folder: Path) -> SweepSpec:
         ) from error
 
 
-def _read_checked(path: Path) -> Any:
-    """Returns what ``sweep.yaml`` holds; one of before there were checksums has none."""
+def _checksum_line(text: str) -> str:
+    return f"{_CHECKSUM}: '{zlib.crc32(text.encode()):08x}'\n"
+
+
+def _read_spec_file(folder: Path) -> dict[str, Any]:
+    """Returns what ``sweep.yaml`` holds; one of before there were checksums has none.
+
+    Raises:
+        BadInput: it is not as it was written.
+    """
+    path = folder / SPEC_FILE
+    entries = read_yaml(path, "description")
+    if not isinstance(entries, dict):
+        raise BadInput("it holds no map")
     text = path.read_text()
     body, found, _ = text.rpartition(f"{_CHECKSUM}: ")
     if found and text != f"{body}{_checksum_line(body)}":
         raise BadInput("it is not as it was written (its checksum differs)")
-    entries = yaml.safe_load(text)
     if not found and set(entries["versions"]) != set(_VERSIONED):
         raise BadInput("its end is missing")
     return entries
-
-
-def _checksum_line(text: str) -> str:
-    return f"{_CHECKSUM}: '{zlib.crc32(text.encode()):08x}'\n"
 
 
 def check_code_version(folder: Path) -> None:
@@ -366,7 +397,7 @@ def check_code_version(folder: Path) -> None:
     Raises:
         BadInput: the code differs.
     """
-    begun_with = yaml.safe_load((folder / SPEC_FILE).read_text()).get("code_version")
+    begun_with = _read_spec_file(folder).get("code_version")
     if begun_with != code_version():
         raise BadInput(
             f"sweep '{folder.name}' was begun with code version {begun_with}, but this is"
@@ -407,43 +438,50 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in _VERSIONED}
 
 
-def check_name(name: str) -> None:
-    """Refuses a sweep's name that is no plain folder name.
-
-    Raises:
-        BadInput: which characters are allowed.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise BadInput(
-            f"name is '{name}'; allowed: up to 100 letters, digits, '.', '_' and '-', the first a"
-            " letter or digit"
-        )
-
-
 def check_tracking_uri(uri: str) -> None:
     """Refuses a tracking URI that can never work.  A server that does not answer may yet.
 
     Raises:
-        BadInput: an unknown scheme, or a local store that cannot be written.
+        BadInput: an unknown scheme, a local store that cannot be written, or a password that the
+            sweep did not keep and nobody gave again.
     """
-    parts = urlsplit(uri)
-    scheme = parts.scheme.split("+")[0]
+    shown = masked(uri)
+    try:
+        parts = urlsplit(without_password(uri))
+        scheme, named = parts.scheme.split("+")[0], parts.hostname
+        _ = parts.port  # which is no number, or too large
+    except ValueError as error:
+        raise BadInput(f"tracking URI is '{shown}', but {error}") from None
     if scheme not in TRACKING_SCHEMES:
-        raise BadInput(f"tracking URI is '{uri}'; allowed schemes: {', '.join(TRACKING_SCHEMES)}")
+        raise BadInput(f"tracking URI is '{shown}'; allowed schemes: {', '.join(TRACKING_SCHEMES)}")
     if scheme == "sqlite":
+        if not uri.startswith("sqlite:///"):
+            raise BadInput(f"tracking URI is '{shown}'; of a local store give sqlite:///FILE")
         store = Path(uri.removeprefix("sqlite:///"))
-        if store.is_dir():
-            raise BadInput(f"MLflow store {store} is a folder; name a file in it")
-        check_writable(store, "MLflow store")
+        check_out_file(store, "MLflow store")
         if store.exists() and _first_bytes(store, len(_SQLITE)) not in (b"", _SQLITE):
             raise BadInput(f"MLflow store {store} is no SQLite database; name another file")
-    elif not parts.netloc:
-        raise BadInput(f"tracking URI is '{uri}', but names no host")
+    elif not named:
+        raise BadInput(f"tracking URI is '{shown}', but names no host")
+    elif scheme.startswith("http") and parts.username and not parts.password:
+        raise BadInput(f"tracking URI is '{shown}'; a name needs a password, as NAME:PASSWORD@HOST")
+    whole_uri(uri)
 
 
 def _first_bytes(path: Path, count: int) -> bytes:
     with path.open("rb") as file:
         return file.read(count)
+
+
+def check_out_file(path: Path, what: str) -> None:
+    """Refuses a file that cannot be written.
+
+    Raises:
+        BadInput: why.
+    """
+    check_writable(path, what)
+    if path.is_dir():
+        raise BadInput(f"{what} {path} is a folder; name a file in it")
 
 
 def check_writable(path: Path, what: str) -> None:
@@ -453,8 +491,11 @@ def check_writable(path: Path, what: str) -> None:
         BadInput: what it is, and where.
     """
     nearest = path
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
+    try:
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+    except OSError as error:  # such as a name that is too long
+        raise BadInput(f"{what} {path} cannot be written: {error.strerror}") from error
     if nearest != path and not nearest.is_dir():
         raise BadInput(f"{what} {path} cannot be written: {nearest} is not a folder")
     if not os.access(nearest, os.W_OK):

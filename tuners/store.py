@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-import yaml
 from pyarrow import fs
 
 from rlcore.files import replacing
@@ -24,6 +23,9 @@ from tuners.layout import (
     STATE_FILE,
     TUNE_FOLDER,
 )
+from tuners.login import masked
+from tuners.names import is_below
+from tuners.reading import read_yaml
 from tuners.results import covering, last_number
 from tuners.space import BadInput
 
@@ -52,13 +54,19 @@ class Store:
         """Returns the names of the files below a folder, in order.
 
         If not ``recursive``, of the files and folders in it.
+
+        Raises:
+            BadInput: a name that would lead out of the folder it is fetched to.
         """
         place = self._place(below)
         selector = fs.FileSelector(place, recursive=recursive, allow_not_found=True)
         found = self._files.get_file_info(selector)
         if recursive:
             found = [info for info in found if info.type == fs.FileType.File]
-        names = (info.path.removeprefix(self.root).lstrip("/") for info in found)
+        names = [info.path.removeprefix(self.root).lstrip("/") for info in found]
+        for name in names:
+            if not is_below(name):
+                raise BadInput(f"{self.address} holds {name!r}, which is no name of a sweep's file")
         return sorted(name for name in names if not name.endswith(_PART))
 
     def has(self, name: str) -> bool:
@@ -101,7 +109,10 @@ def check_address(address: str) -> None:
     Raises:
         BadInput: what is wrong with it.
     """
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise BadInput(f"storage is '{masked(address)}', but {error}") from None
     if parts.username is not None or parts.password is not None:
         raise BadInput(
             "storage holds a key, which would be written to sweep.yaml: leave it out, and set"
@@ -230,7 +241,7 @@ def count_sessions(folder: Path) -> int:
 
 def address_of(folder: Path) -> str | None:
     """Returns where the store has the sweep in ``folder``, if it is in one."""
-    entries = yaml.safe_load((folder / SPEC_FILE).read_text())
+    entries = read_yaml(folder / SPEC_FILE, "description")
     storage = entries["spec"].get("storage")
     return None if storage is None else f"{storage.rstrip('/')}/{folder.name}"
 

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import yaml
-
 from rlcore.files import replacing
+from tuners.errors import BadInput
 from tuners.layout import (
     COMPARISON_FILE,
     MEDIA_FOLDER,
@@ -35,7 +34,9 @@ from tuners.layout import (
     film_strip_path,
     video_path,
 )
+from tuners.login import masked, whole_uri
 from tuners.pinning import use_idle_time
+from tuners.reading import read_json, read_yaml
 from tuners.results import read_segments_after, read_trials
 from tuners.store import fetch
 
@@ -69,6 +70,9 @@ _REPORTED = "reported_env_steps"  # a tag
 _SQLITE = "sqlite:///"
 _CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 _SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, SHAPES_FILE, TRIALS_FILE, REPORT_FILE)
+
+
+_STATE: dict[str, type] = {"experiment_id": str, "experiment": str, "runs": dict, "files": list}
 
 
 @dataclass
@@ -152,7 +156,7 @@ class Follower:
                 self._client.log_artifacts(run_id, str(self.folder / name), name)
         comparison = self.folder / COMPARISON_FILE
         if comparison.exists():
-            self._log_comparison(run_id, json.loads(comparison.read_text()))
+            self._log_comparison(run_id, read_json(comparison))
         alone = self._sweep["spec"]["preset"] == "train"  # one run: there is nothing to compare
         if self._concluded() or (alone and TRIAL in self._written.ended):
             self._summary_run(ended=True)
@@ -163,9 +167,9 @@ class Follower:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
-        self._sweep = yaml.safe_load((self.folder / SPEC_FILE).read_text())
+        self._sweep = read_yaml(self.folder / SPEC_FILE, "description")
         _make_store(self.uri)
-        client = MlflowClient(self.uri)
+        client = MlflowClient(whole_uri(self.uri))
         task = self._sweep["spec"]["base"]["task"]
         found = client.get_experiment_by_name(task)
         if found is None:
@@ -186,7 +190,7 @@ class Follower:
         if not comparison.exists():
             return (self.folder / SHAPES_FILE).exists()
         trials = self._sweep["spec"]["num_trials"]
-        return bool(json.loads(comparison.read_text()).get("num_trials", trials) == trials)
+        return bool(read_json(comparison).get("num_trials", trials) == trials)
 
     def _artifact_location(self, task: str) -> str | None:
         """Returns a folder beside a local store, or here for a database; a server has its own."""
@@ -217,7 +221,7 @@ class Follower:
             token = page.token
             if not token:
                 break
-        remembered = read_tracking(self.folder)
+        remembered = read_state(self.folder)
         runs = remembered.get("runs", {})
         if runs and all(written.runs.get(name) == run_id for name, run_id in runs.items()):
             written.files.update(remembered.get("files", ()))
@@ -368,7 +372,6 @@ class Follower:
 
     def _save_state(self) -> None:
         entries = {
-            "tracking_uri": self.uri,
             "experiment_id": self._experiment,
             "experiment": self._sweep["spec"]["base"]["task"],
             "runs": self._written.runs,
@@ -480,21 +483,26 @@ def stop_following(process: "subprocess.Popen[bytes]", timeout: float) -> bool:
         return False
 
 
-def read_tracking(folder: Path) -> dict[str, Any]:
-    """Returns what ``mlflow.json`` says; nothing if it is not there, or damaged.
+def read_state(folder: Path) -> dict[str, Any]:
+    """Returns what was written to MLflow; nothing if that is not known, or damaged.
 
-    Whoever writes to MLflow again makes it anew.
+    Then the runs are found again by their tags.
     """
     try:
-        entries = json.loads((folder / TRACKING_FILE).read_text())
-    except (OSError, ValueError):
+        state = read_json(folder / TRACKING_FILE)
+    except BadInput:
         return {}
-    return entries if isinstance(entries, dict) else {}
+    is_whole = (
+        isinstance(state, dict)
+        and all(isinstance(state.get(name), kind) for name, kind in _STATE.items())
+        and all(isinstance(name, str) for name in state["files"])
+    )
+    return state if is_whole else {}
 
 
 def run_link(folder: Path) -> str | None:
     """Returns the path of the sweep's runs in MLflow's UI, or None before there are any."""
-    experiment = read_tracking(folder).get("experiment_id")
+    experiment = read_state(folder).get("experiment_id")
     if experiment is None:
         return None
     shown = quote(f"tags.sweep = '{folder.name}'")
@@ -521,7 +529,7 @@ def _attempt(action: Any, last_error: str) -> str:
     try:
         action()
     except Exception as error:  # MLflow's clients raise all kinds; none may end the follower
-        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        text = f"{type(error).__name__}: {masked(' '.join(str(error).split()))[:300]}"
         if text != last_error:
             print(text, file=sys.stderr, flush=True)
         return text

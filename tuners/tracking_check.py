@@ -1,11 +1,11 @@
 """Whether MLflow can be used from here, without writing anything to it."""
 
-import re
 import socket
 import urllib.request
 from urllib.parse import urlsplit
 
 from tuners.examination import in_a_line
+from tuners.login import masked, whole_uri, without_login
 from tuners.space import BadInput
 from tuners.spec import check_tracking_uri
 
@@ -17,12 +17,13 @@ def tracking_fault(uri: str) -> str:
     """Returns a line that says why MLflow cannot be used from here, or ""."""
     try:
         check_tracking_uri(uri)
-        _reach(uri)
+        _reach(whole_uri(uri))
     except BadInput as error:
         return f"driver: {error}"
     except Exception as error:  # of sockets, of HTTP, of each database's own client
+        reason = masked(in_a_line(error))
         return (
-            f"driver: MLflow at {_without_login(uri)} cannot be used: {in_a_line(error)}; wanted"
+            f"driver: MLflow at {without_login(uri)} cannot be used: {reason}; wanted"
             f" an answer within {_ANSWERS_WITHIN:.0f} s: start it (after a 403 with"
             " --allowed-hosts), or give another --tracking-uri"
         )
@@ -38,16 +39,12 @@ def _reach(uri: str) -> None:
     parts = urlsplit(uri)
     scheme = parts.scheme.split("+")[0]
     if scheme in ("http", "https"):
-        _get_health(_without_login(uri))  # MLflow asks for a login everywhere else
+        _get_health(without_login(uri))  # MLflow asks for a login everywhere else
     elif scheme != "sqlite":
         port = parts.port or _PORTS[scheme]
         # MLflow would try an address where nothing listens again and again, for minutes.
         socket.create_connection((parts.hostname, port), timeout=_ANSWERS_WITHIN).close()
         _log_in(uri)
-
-
-def _without_login(uri: str) -> str:
-    return re.sub(r"//.*@", "//", uri)
 
 
 def _get_health(uri: str) -> None:

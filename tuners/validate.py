@@ -1,11 +1,17 @@
 """What the test says: curves by row, statistics with intervals, and a verdict in plain words."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+from tuners.errors import BadInput
+from tuners.layout import COMPARISON_FILE
+from tuners.names import is_plain
+from tuners.reading import read_json
 
 Values = Float[np.ndarray, " seeds"]
 FINAL_WINDOW = 3
@@ -178,16 +184,61 @@ class Comparison:
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> "Comparison":
-        """Returns what ``to_dict`` wrote.
-
-        Raises:
-            KeyError, TypeError, AttributeError: the entries are damaged.
-        """
+        """Returns what ``to_dict`` wrote; ``read_comparison`` has looked at it."""
         estimates = {
             row: {name: Estimate(**cell) for name, cell in cells.items()}
             for row, cells in entries["table"].items()
         }
         return cls(estimates, entries["improvement"], entries["over_tuning"], entries["validation"])
+
+
+def read_comparison(folder: Path, *needed: str) -> dict[str, Any]:
+    """Returns what ``comparison.json`` of a sweep holds, ``needed`` among it.
+
+    Raises:
+        BadInput: it cannot be read, or is damaged.
+    """
+    path = folder / COMPARISON_FILE
+    entries = read_json(path)
+    if not isinstance(entries, dict) or not set(needed) <= set(entries):
+        raise BadInput(f"{path} is damaged; restore it from a copy")
+    for name, fits in _PARTS.items():
+        if name in entries and not fits(entries[name]):
+            raise BadInput(f"{path} is damaged at {name}; restore it from a copy")
+    return dict(entries)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)  # NaN is one here
+
+
+def _are_numbers(entries: Any) -> bool:
+    return isinstance(entries, dict) and all(map(_is_number, entries.values()))
+
+
+def _is_improvement(entries: Any) -> bool:
+    return _are_numbers(entries) and set(entries) in (set(), set(COLUMNS))
+
+
+def _is_table(entries: Any) -> bool:
+    if not isinstance(entries, dict):
+        return False
+    rows = entries.values()
+    return all(isinstance(cells, dict) and set(cells) == set(COLUMNS) for cells in rows) and all(
+        _are_numbers(cell) and set(cell) == {"value", "low", "high"}
+        for cells in rows
+        for cell in cells.values()
+    )
+
+
+_PARTS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("sweep", "winner", "best_trial"), is_plain),
+    **dict.fromkeys(("num_trials", "test_seeds"), lambda value: type(value) is int),
+    "over_tuning": _is_number,
+    "validation": _are_numbers,
+    "improvement": _is_improvement,
+    "table": _is_table,
+}
 
 
 def compare(

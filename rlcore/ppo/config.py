@@ -1,5 +1,6 @@
 """What configures PPO: a static part (one compile per distinct value) and a traced part."""
 
+import math
 from dataclasses import dataclass, fields
 
 import jax
@@ -11,6 +12,8 @@ ACTIVATIONS = ("tanh", "relu", "swish")
 OPTIMIZERS = ("adam", "adamw")
 SHUFFLES = ("envs", "samples")
 ADVANTAGE_NORMALIZATIONS = ("batch", "minibatch", "none")
+MAX_COUNT = 1_000_000
+MAX_LAYERS, MAX_WIDTH = 32, 65_536
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class PPOConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}, but must be a whole number of at least 1")
+            if value > MAX_COUNT:
+                raise ValueError(f"{name} is {value}, but must be at most {MAX_COUNT:,}")
         for name in _FLAGS:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: true, false")
@@ -68,8 +73,13 @@ class PPOConfig:
             raise ValueError(
                 f"hidden_sizes is {self.hidden_sizes}; allowed: one or more widths >= 1"
             )
+        if len(self.hidden_sizes) > MAX_LAYERS or max(self.hidden_sizes) > MAX_WIDTH:
+            raise ValueError(
+                f"hidden_sizes is {self.hidden_sizes}, but must be at most {MAX_LAYERS} widths of"
+                f" at most {MAX_WIDTH:,}"
+            )
         for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in allowed:
                 raise ValueError(
                     f"{name} is '{getattr(self, name)}'; allowed: {', '.join(allowed)}"
                 )
@@ -113,7 +123,8 @@ _CHOICES = {
 
 
 def _nearest_divisors(total: int, wanted: int) -> str:
-    divisors = [n for n in range(1, total + 1) if total % n == 0]
+    small = [n for n in range(1, math.isqrt(total) + 1) if total % n == 0]
+    divisors = [*small, *(total // n for n in small)]
     below = max(n for n in divisors if n < wanted) if wanted > 1 else 1
     above = min((n for n in divisors if n > wanted), default=total)
     return f"{below} and {above}"

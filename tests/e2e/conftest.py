@@ -17,6 +17,7 @@ from tests.e2e.processes import (
     listening_beyond_loopback,
     wait_until,
 )
+from tests.e2e.refusals import template, workplace  # noqa: F401, fixtures
 from tuners.ray_settings import SETTINGS
 
 # Trials long enough to be caught in the middle: 64 segments of about 10 ms.

@@ -7,33 +7,22 @@ it as a user does.
 import importlib
 import os
 import shlex
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
-import ray
-import yaml
 
-from sweeps import cli, search
 from tests.e2e.processes import Scripts
-from tests.tuners.small import CONFIG, SEGMENT, small_spec
-from tuners import single, tracking
-from tuners.layout import SPEC_FILE
+from tests.e2e.refusals import assert_refused, everything_in, run_here
+from tests.tuners.small import SEGMENT
 
-SCRIPTS = ("reward_search", "hyperparam_search", "train", "export_best", "evaluate", "track")
-
-# What a script begins with once its input is good.
-WHAT_COMES_NEXT = (
-    (ray, "init"),
-    (search, "start_compiling"),
-    (tracking, "start_following"),
-    (single, "Trial"),
+SCRIPTS = (
+    *("reward_search", "hyperparam_search", "joint_search", "balance_shapes", "train", "doctor"),
+    *("export_best", "evaluate", "track", "report", "compare"),
 )
 
+LONG = "x" * 300  # longer than a name on disk can be
+
 SMOKE = "reward_search --preset smoke"
-PARAMETER = "reward.cos.weight"
 
 # A command line, and what its one line must hold: what was given, and what is allowed.
 COMMANDS = {
@@ -107,7 +96,7 @@ COMMANDS = {
     "train --preset smoke --name taken": "taken",
     # resuming
     "reward_search --resume unknown": "'unknown'",
-    "reward_search --resume ../runs/taken/..": "no sweep",
+    "reward_search --resume ../runs/taken/..": "'../runs/taken/..'",
     "reward_search --resume older": "code version 0123456789ab",
     "reward_search --resume damaged": "damaged/sweep.yaml is damaged",
     "reward_search --resume truncated": "truncated/sweep.yaml is damaged",
@@ -152,139 +141,126 @@ COMMANDS = {
     "train --config runs": "runs",
     "train --config broken.yaml": "broken.yaml",
     "train --config space.yaml": "space.yaml",
+    # the other scripts
+    "hyperparam_search --no-such-flag": "no-such-flag",
+    "hyperparam_search --preset smoke --task pendulum": "swingup",
+    "hyperparam_search --resume unknown": "'unknown'",
+    "joint_search --no-such-flag": "no-such-flag",
+    "joint_search --preset smoke --searcher oracle": "random, grid, tpe, gp, cmaes",
+    "joint_search --preset smoke --name ..": "'..'",
+    "joint_search --extend taken": "--num-trials",
+    "joint_search --extend taken --num-trials 2": "--resume taken",
+    "balance_shapes --no-such-flag": "no-such-flag",
+    "balance_shapes --preset smoke --seeds 0": "seeds is 0",
+    "balance_shapes --preset huge": "smoke, laptop",
+    "balance_shapes --preset smoke --budget 1": "one segment has",
+    "balance_shapes --preset smoke --name ../b": "'../b'",
+    "balance_shapes --preset smoke --name taken": "taken",
+    "balance_shapes --preset smoke --runs-dir file": "file is not a folder",
+    "balance_shapes --preset smoke --tracking-uri ftp://127.0.0.1/": "sqlite",
+    "balance_shapes --preset smoke --seed many": "many",
+    "report": "NAME",
+    "report done --no-such-flag": "no-such-flag",
+    "report unknown": "'unknown'",
+    "report ../runs/done": "'../runs/done'",
+    "report damaged": "damaged/sweep.yaml is damaged",
+    "report done --out runs": "runs is a folder",
+    "report done --out file/page.html": "file is not a folder",
+    f"report done --out {LONG}.html": "File name too long",
+    "compare": "at least two sweeps",
+    "compare done": "at least two sweeps",
+    "compare done done": "'done' is given twice",
+    "compare done unknown": "'unknown'",
+    "compare done /etc": "'/etc'",
+    "compare done balance": "cannot be compared",
+    "compare done taken --out runs": "runs is a folder",
+    "compare done taken --out file/page.html": "file is not a folder",
+    "doctor --no-such-flag": "no-such-flag",
+    "doctor --timeout 0": "timeout is 0",
+    "doctor --timeout nan": "timeout is nan",
+    "doctor --expect-gpus -1": "expect_gpus is -1",
+    "doctor --tracking-uri ftp://127.0.0.1/": "sqlite",
+    "doctor --runs-dir ftp://host/runs": "it may begin with s3://, file://",
+    "doctor --runs-dir s3://": "names no bucket",
+    "doctor --check missing.yaml": "missing.yaml",
+    "doctor --check runs": "runs is no file",
+    "doctor --address http://127.0.0.1:8265": "runs on a machine of the cluster",
+    "doctor --address nowhere": "HOST:PORT",
+    f"{SMOKE} --address http://127.0.0.1:8265": "runs on a machine of the cluster",
+    f"{SMOKE} --address nowhere": "HOST:PORT",
+    f"{SMOKE} --address 127.0.0.1:1": "no Ray cluster answers at",
+    f"{SMOKE} --cluster missing.yaml": "missing.yaml",
+    f"{SMOKE} --cluster space.yaml": "space.yaml",
+    f"{SMOKE} --cluster cluster.yaml --address auto": "not both",
+    # more numbers
+    f"{SMOKE} --seed 1000000": "between 0 and 100000",
+    f"{SMOKE} --num-trials 1000000000": "at most 1,000,000",
+    f"{SMOKE} --budget 1e6": "1e6",
+    f"{SMOKE} --spread-penalty nan": "nan",
+    f"{SMOKE} --slots -1": "slots is -1",
+    f"{SMOKE} --slots 5000": "between 0 and 1000",
+    f"{SMOKE} --precision float16": "float32, tensorfloat32",
+    f"{SMOKE} --media maybe": "maybe",
+    f"{SMOKE} --test-seeds 20000": "at most 10000",
+    f"{SMOKE} --seeds-per-trial 20000": "seeds_per_trial",
+    "train --preset smoke --seeds-per-trial 10000000": "at most 1,000,000",
+    "evaluate export --episodes 1.5": "1.5",
+    "evaluate export --in atari": "gymnasium, dm_control",
+    "evaluate export --in gymnasium --video a.mp4": "leave out --in",
+    "evaluate export --video runs": "runs is a folder",
+    "evaluate export --video file/a.mp4": "file is not a folder",
+    # more places and names
+    f"{SMOKE} --name {LONG}": "up to 100 letters",
+    f"{SMOKE} --name 'a\\b'": "letters, digits",
+    f"{SMOKE} --name ' a'": "letters, digits",
+    f"{SMOKE} --name $HOME": "letters, digits",
+    f"{SMOKE} --runs-dir {LONG}": "File name too long",
+    f"{SMOKE} --space {LONG}.yaml": "File name too long",
+    f"{SMOKE} --warm-start /etc": "'/etc'",
+    f"{SMOKE} --warm-start ../runs/taken": "'../runs/taken'",
+    f"{SMOKE} --warm-start balance": "of task balance",
+    "reward_search --resume /etc": "'/etc'",
+    "reward_search --extend ../taken --num-trials 1": "'../taken'",
+    "train --resume ../runs/taken": "'../runs/taken'",
+    "export_best --sweep ../runs/done": "'../runs/done'",
+    "track --sweep /etc": "'/etc'",
+    f"export_best --sweep done --out {LONG}": "File name too long",
+    "export_best --sweep done --out dangling": "dangling exists",
+    f"train --config {LONG}.yaml": "File name too long",
+    f"evaluate {LONG}": "File name too long",
+    f"{SMOKE} --storage ftp://host/runs": "it may begin with s3://, file://",
+    f"{SMOKE} --storage runs": "it may begin with s3://, file://",
+    f"{SMOKE} --storage s3://": "names no bucket",
+    f"{SMOKE} --storage s3://bucket?region=x": "leave out what follows",
+    f"{SMOKE} --storage s3://[/runs": "s3://[/runs",
+    f"{SMOKE} --storage file://runs": "absolute path",
+    f"{SMOKE} --storage s3://key:hidden@bucket/runs": "AWS_SECRET_ACCESS_KEY",
+    f"{SMOKE} --tracking-uri http://[": "http://[",
+    f"{SMOKE} --tracking-uri http://host:port": "http://host:port",
+    f"{SMOKE} --tracking-uri http://name@host": "NAME:PASSWORD",
+    f"{SMOKE} --tracking-uri sqlite:mlflow.db": "sqlite:///FILE",
+    f"{SMOKE} --tracking-uri sqlite:///{LONG}": "File name too long",
+    f"{SMOKE} --tracking-uri ''": "sqlite",
 }
 
-# A space file with one entry, and what its one line must hold.
-SPACES: dict[str, tuple[Mapping[str, Any] | list[Any] | str, str]] = {
-    "unknown term": ({"reward.cosine.weight": 1.0}, "reward.cos.weight"),
-    "unknown parameter of a term": ({"reward.cos.sharpness": 1.0}, "reward.cos.weight"),
-    "unknown parameter": ({"learning_rte": 1e-3}, "learning_rate"),
-    "unknown constant": ({"task.pole_colour": 1.0}, "task.pole_mass"),
-    "the score itself": ({"reward.task_score.weight": {"uniform": [0, 1]}}, "score itself"),
-    "lower above upper": ({PARAMETER: {"uniform": [1.0, 0.5]}}, "below the upper"),
-    "lower equal to upper": ({PARAMETER: {"uniform": [1.0, 1.0]}}, "below the upper"),
-    "log range from 0": ({"learning_rate": {"log_uniform": [0, 1e-3]}}, "above 0"),
-    "log range below 0": ({"learning_rate": {"log_uniform": [-1, 1e-3]}}, "above 0"),
-    "one bound": ({PARAMETER: {"uniform": [1.0]}}, "[low, high]"),
-    "three bounds": ({PARAMETER: {"uniform": [1, 2, 3]}}, "[low, high]"),
-    "bounds that are words": ({PARAMETER: {"uniform": ["a", "b"]}}, "[low, high]"),
-    "a bound that is no number": ({PARAMETER: {"uniform": [0, float("nan")]}}, "finite"),
-    "an infinite bound": ({PARAMETER: {"uniform": [0, float("inf")]}}, "finite"),
-    "unknown domain": (
-        {PARAMETER: {"normal": [0, 1]}},
-        "uniform, log_uniform, one_minus_log_uniform, choice",
-    ),
-    "two domains": ({PARAMETER: {"uniform": [0, 1], "choice": [1]}}, PARAMETER),
-    "no choice": ({PARAMETER: {"choice": []}}, "at least one"),
-    "a choice that is a number": ({PARAMETER: {"choice": 3}}, "at least one"),
-    "a choice that is nothing": ({PARAMETER: {"choice": [None]}}, PARAMETER),
-    "a choice that is a mapping": ({PARAMETER: {"choice": [{"a": 1}]}}, PARAMETER),
-    "a list": ({PARAMETER: [0, 1]}, PARAMETER),
-    "nothing": ({PARAMETER: None}, PARAMETER),
-    "a list of names": ([PARAMETER], "map"),
-    "a word": ("reward", "map"),
-    "a switch that is a number": ({"reward.peak.on": {"choice": [0, 1]}}, "true, false"),
-    "a weight that is a word": ({PARAMETER: "high"}, "number"),
-    "unknown combination": ({"reward.combine": {"choice": ["sum", "max"]}}, "sum, mean, product"),
-    "minibatches that do not divide": ({"num_minibatches": {"choice": [2, 5]}}, "the nearest"),
-    "a range of minibatches": ({"num_minibatches": {"uniform": [2, 4]}}, "choice"),
-    "half an environment": ({"num_envs": {"choice": [16.5]}}, "whole number"),
-    "unknown activation": ({"activation": {"choice": ["sine"]}}, "tanh, relu, swish"),
-    "widths that are a word": ({"hidden_sizes": {"choice": ["wide"]}}, "widths"),
-    "seeds": ({"seeds_per_trial": {"choice": [1, 2]}}, "cannot be searched"),
-    "a discount above 1": ({"gamma": {"uniform": [0.9, 1.1]}}, "at most 1"),
-    "a learning rate of 0": ({"learning_rate": 0.0}, "above 0"),
-    "a pole without mass": ({"task.pole_mass": 0.0}, "above 0"),
-    "a product of weights above 1": (
-        {"reward.combine": "product", PARAMETER: {"uniform": [0, 2]}},
-        "within [0, 1]",
-    ),
-    "a longer segment than the budget": ({"updates_per_segment": {"choice": [2, 1000]}}, "budget"),
-    "a segment that misses the grace period": (
-        {"updates_per_segment": {"choice": [2, 3]}},
-        "grace_period",
-    ),
-}
-
-# A config file: what is changed in a good one, and what the one line must hold.
-CONFIGS: dict[str, tuple[Mapping[str, Any], str]] = {
-    "unknown part": ({"rewards": {}}, "rewards"),
-    "unknown task": ({"task": "pendulum"}, "swingup"),
-    "a budget that is a word": ({"budget": "long"}, "budget"),
-    "a budget below a segment": ({"budget": 3}, "one segment"),
-    "unknown hyperparameter": ({"hyperparameters": {"momentum": 0.9}}, "momentum"),
-    "a learning rate that is a word": ({"hyperparameters": {"learning_rate": "low"}}, "low"),
-    "unknown term": ({"reward": {"cosine.weight": 1.0}}, "cosine"),
-    "a reward that is a list": ({"reward": [1]}, "reward"),
-    "unknown setting": ({"ppo": {"num_env": 4}}, "num_envs"),
-    "minibatches that do not divide": ({"ppo": {"num_minibatches": 7}}, "the nearest"),
-    "unknown constant": ({"constants": {"pole_colour": 1}}, "pole_mass"),
-}
-
-
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with sweeps, an export and files of all kinds in it."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    Path("file").write_text("a regular file")
-    Path("binary.yaml").write_bytes(bytes(range(256)))
-    Path("broken.yaml").write_text("reward.cos.weight: {uniform: [0, 1\n\tnext: }")
-    Path("empty.yaml").write_text("")
-    Path("space.yaml").write_text(yaml.safe_dump({PARAMETER: {"uniform": [0.5, 1.0]}}))
-    for name in ("taken", "older", "damaged", "truncated"):
-        spec = small_spec(Path("runs"), name=name)
-        spec.folder.mkdir(parents=True)
-        spec.save()
-    older = Path("runs/older") / SPEC_FILE
-    entries = yaml.safe_load(older.read_text())
-    older.write_text(yaml.safe_dump(entries | {"code_version": "0123456789ab"}))
-    (Path("runs/damaged") / SPEC_FILE).write_text("spec: [")
-    truncated = Path("runs/truncated") / SPEC_FILE
-    truncated.write_text(truncated.read_text()[:100])
-    for name in ("export", "no_policy", "other"):
-        Path(name).mkdir()
-        (Path(name) / "config.yaml").write_text(yaml.safe_dump(CONFIG.to_dict()))
-    Path("export/policy.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0" + b"{" * 40)
-    Path("other/config.yaml").write_text("not: a config")
-    return tmp_path
-
-
-def everything_in(folder: Path) -> dict[str, bytes | None]:
-    """Content of each file, None for a folder, by path."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in folder.rglob("*")
-    }
-
-
-def run_here(command: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> tuple[Any, str, str]:
-    """Exit code and output of a script, run in this process."""
-    script, *arguments = shlex.split(command)
-
-    def fail(*arguments: Any, **named: Any) -> None:
-        raise AssertionError(f"nothing refused it: {capsys.readouterr()}")
-
-    for owner, name in WHAT_COMES_NEXT:
-        monkeypatch.setattr(owner, name, fail)
-    monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])
-    module = importlib.import_module(f"sweeps.{script}")
-    with pytest.raises(SystemExit) as ended:
-        cli.run(module.Flags, module.main, module.__doc__)
-    captured = capsys.readouterr()
-    return ended.value.code, captured.out, captured.err
-
-
-def assert_refused(code: Any, stdout: str, stderr: str, fragment: str) -> None:
-    assert code == 2, (stdout, stderr)
-    assert stdout == ""
-    assert stderr.count("\n") == 1
-    assert stderr.startswith("error: ")
-    assert not set("│╭╮╰╯─━┃") & set(stderr)
-    assert "---" not in stderr  # a rule of tyro's box, where it draws in ASCII
-    assert "Traceback" not in stderr
-    assert fragment in stderr
+# Of the environment: a variable, its value, a command line, and what its one line must hold.
+ENVIRONMENT = (
+    ("SHAPESWEEP_PRESET", "huge", "reward_search", "smoke, laptop"),
+    ("SHAPESWEEP_RUNS_DIR", "file", SMOKE, "file is not a folder"),
+    ("SHAPESWEEP_RUNS_DIR", "file/below", "train --preset smoke", "file is not a folder"),
+    ("SHAPESWEEP_RUNS_DIR", "elsewhere", "report done", "'done'"),
+    ("SHAPESWEEP_STORE", "ftp://host/team", SMOKE, "it may begin with s3://, file://"),
+    ("SHAPESWEEP_STORE", "s3://key:hidden@bucket/team", SMOKE, "AWS_SECRET_ACCESS_KEY"),
+    ("SHAPESWEEP_STORE", "s3:///team", "export_best --sweep unknown", "names no bucket"),
+    ("MLFLOW_TRACKING_URI", "ftp://127.0.0.1/", SMOKE, "sqlite"),
+    ("MLFLOW_TRACKING_URI", "mlruns", "train --preset smoke", "sqlite"),
+    ("MLFLOW_TRACKING_URI", "sqlite:///file/mlflow.db", "balance_shapes", "file is not a folder"),
+    ("MLFLOW_TRACKING_URI", "http://host:port", "doctor", "http://host:port"),
+    ("RAY_ADDRESS", "http://127.0.0.1:8265", SMOKE, "runs on a machine of the cluster"),
+    ("RAY_ADDRESS", "nowhere", "doctor", "HOST:PORT"),
+    ("RAY_ADDRESS", "127.0.0.1:1", SMOKE, "no Ray cluster answers at"),
+    ("RAY_USAGE_STATS_ENABLED", "yes", SMOKE, "0, 1"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -294,21 +270,13 @@ def test_a_wrong_command_line_is_refused(command, workplace, monkeypatch, capsys
     assert everything_in(workplace) == before
 
 
-@pytest.mark.parametrize("name", SPACES)
-def test_a_wrong_space_file_is_refused(name, workplace, monkeypatch, capsys):
-    entries, fragment = SPACES[name]
-    (workplace / "wrong.yaml").write_text(yaml.safe_dump(entries))
+@pytest.mark.parametrize(("variable", "value", "command", "fragment"), ENVIRONMENT)
+def test_a_wrong_environment_is_refused(
+    variable, value, command, fragment, workplace, monkeypatch, capsys
+):
+    monkeypatch.setenv(variable, value)
     before = everything_in(workplace)
-    assert_refused(*run_here(f"{SMOKE} --space wrong.yaml", monkeypatch, capsys), fragment)
-    assert everything_in(workplace) == before
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_a_wrong_config_file_is_refused(name, workplace, monkeypatch, capsys):
-    changes, fragment = CONFIGS[name]
-    (workplace / "wrong.yaml").write_text(yaml.safe_dump(CONFIG.to_dict() | changes))
-    before = everything_in(workplace)
-    assert_refused(*run_here("train --config wrong.yaml", monkeypatch, capsys), fragment)
+    assert_refused(*run_here(command, monkeypatch, capsys), fragment)
     assert everything_in(workplace) == before
 
 

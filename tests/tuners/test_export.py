@@ -21,6 +21,7 @@ from tuners.layout import STATE_FILE
 from tuners.results import ResultsWriter
 from tuners.spec import prepare
 from tuners.trial import Trial
+from tuners.validate import COLUMNS
 
 BEST_TRIAL = "validation-trial-001-0"
 FILES = {"config.yaml", "policy.safetensors", "policy.py", "test.json", "video.mp4", "README.md"}
@@ -59,7 +60,7 @@ def comparison(config):
         "sweep": "sweep",
         "winner": "trial-001",
         "config": config.to_dict(),
-        "table": {"trial-001": {"final_score": cell}},
+        "table": {"trial-001": dict.fromkeys(COLUMNS, cell)},
         "best_trial": BEST_TRIAL,
         "test_seeds": 2,
     }

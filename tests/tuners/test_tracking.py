@@ -589,6 +589,8 @@ def test_the_link_to_a_sweep_in_mlflows_pages(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
     assert run_link(folder) is None
-    (folder / "mlflow.json").write_text(json.dumps({"experiment_id": "7"}))
+    state = {"tracking_uri": "", "experiment_id": "7", "experiment": "", "runs": {}, "logged": {}}
+    state |= {"described": [], "ended": [], "files": []}
+    (folder / "mlflow.json").write_text(json.dumps(state))
     assert run_link(folder).startswith("#/experiments/7/runs")
     assert run_link(folder).endswith("&searchFilter=tags.sweep%20%3D%20%27mine%27")

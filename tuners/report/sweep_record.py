@@ -1,6 +1,5 @@
 """What a sweep's folder says, finished or not, for the report and the comparison of sweeps."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from tuners.config import TrialConfig
-from tuners.layout import COMPARISON_FILE
+from tuners.config import TrialConfig, parse_config
+from tuners.errors import BadInput
+from tuners.layout import COMPARISON_FILE, TRIALS_FILE
 from tuners.phases import BASELINE, TASK_SCORE, trial_name
 from tuners.population import split_name
 from tuners.results import OUTCOME_COLUMNS, read_segments, read_trials
-from tuners.space import BadInput
 from tuners.spec import SweepSpec, load_spec
-from tuners.validate import THRESHOLD, Comparison, Curves, gather_curves
+from tuners.validate import THRESHOLD, Comparison, Curves, gather_curves, read_comparison
 
 Rows = Sequence[Mapping[str, Any]]
 FAILED = ("diverged", "error")
@@ -83,7 +82,7 @@ class SweepRecord:
 
     @cached_property
     def _configs(self) -> dict[str, TrialConfig]:
-        return {t["trial"]: TrialConfig.from_dict(json.loads(t["config"])) for t in self.trials}
+        return {trial["trial"]: parse_config(trial["config"]) for trial in self.trials}
 
     def config_of_row(self, row: str) -> TrialConfig:
         """Returns what a row of the final table trained.
@@ -200,6 +199,8 @@ def load_record(folder: Path) -> SweepRecord:
     if spec.scheduler == "pbt":
         trials, segments = _members(trials, segments)
     comparison, winner = _read_comparison(folder, spec.num_trials)
+    if winner not in (None, BASELINE, *(trial["row"] for trial in trials)):
+        raise BadInput(f"{folder / TRIALS_FILE} lacks {winner}; restore it from a copy")
     return SweepRecord(spec, trials, segments, comparison, winner)
 
 
@@ -239,13 +240,11 @@ def _read_comparison(folder: Path, num_trials: int) -> tuple[Comparison | None, 
     path = folder / COMPARISON_FILE
     if not path.exists():
         return None, None
-    try:
-        entries = json.loads(path.read_text())
-        if entries["num_trials"] != num_trials:
-            return None, None
-        return Comparison.from_dict(entries), entries["winner"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{path} is damaged; restore it from a copy") from error
+    needed = ("num_trials", "winner", "table", "improvement", "over_tuning", "validation")
+    entries = read_comparison(folder, *needed)
+    if entries["num_trials"] != num_trials:
+        return None, None
+    return Comparison.from_dict(entries), entries["winner"]
 
 
 def _is_finite(value: Any) -> bool:

@@ -1,0 +1,57 @@
+"""What Ray is told by the environment: to listen here alone, and to tell its makers nothing."""
+
+import os
+
+import pytest
+from ray._common.usage.usage_lib import usage_stats_enabled
+from ray.tune.execution import class_cache
+
+from tests.tuners.small import refusal
+from tuners.ray_settings import LOCAL, apply_ray_settings, keep_keys_in_the_environment
+
+USAGE = "RAY_USAGE_STATS_ENABLED"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch, tmp_path):
+    """One that is given back, and in which no other Ray of this machine is noted."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    for name in (USAGE, "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("address", [None, LOCAL])
+def test_a_ray_that_is_started_here_does_not_tell_its_makers(address):
+    assert usage_stats_enabled(), "the default that is changed"
+    apply_ray_settings(address)
+    assert not usage_stats_enabled()
+
+
+@pytest.mark.parametrize(("value", "enabled"), [("1", True), ("0", False)])
+def test_who_has_said_so_before_decides(environment, value, enabled):
+    environment.setenv(USAGE, value)
+    apply_ray_settings(LOCAL)
+    assert usage_stats_enabled() == enabled
+
+
+def test_a_cluster_is_left_as_those_who_started_it_have_it():
+    apply_ray_settings("127.0.0.1:6379")
+    assert USAGE not in os.environ
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
+
+
+def test_a_value_that_ray_would_not_take_is_refused(environment):
+    environment.setenv(USAGE, "yes")
+    assert "allowed: 0, 1" in refusal(apply_ray_settings, LOCAL)
+
+
+def test_keys_stay_out_of_the_command_lines_of_workers(environment):
+    known = set(class_cache.ENV_VARS_TO_PROPAGATE)
+    assert "AWS_SECRET_ACCESS_KEY" in known, "what is kept from Tune"
+    environment.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", set(known))
+    keep_keys_in_the_environment()
+    left = class_cache.ENV_VARS_TO_PROPAGATE
+    assert not [name for name in left if name.startswith("AWS_")]
+    assert left
