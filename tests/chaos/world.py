@@ -161,6 +161,7 @@ class World:
         self.watcher = Watcher(self.folder, folder / "acknowledged.jsonl")
         self.server = Server(self.scripts) if served else None
         self._processes: set[tuple[int, str]] = set()
+        self._before = 0  # reports when it was last gone on with
         self.running = self.start(variant.script, *variant.flags, "--name", NAME, *self._tracking)
 
     @property
@@ -180,10 +181,16 @@ class World:
     def resume(self) -> None:
         """Goes on, if nothing runs."""
         if self.running.ended:
+            self._before = len(self.watcher.seen)
             self.running = self.start(self.variant.script, "--resume", NAME)
 
     def wait_for(self, count: int) -> bool:
-        """Waits until so many reports are durable; returns False if the sweep ended before."""
+        """Waits until so many reports are durable, one of them since it was gone on with.
+
+        Returns:
+            Whether it still runs then.
+        """
+        count = max(count, self._before + 1)
 
         def come() -> bool:
             self.note_processes()
