@@ -68,7 +68,9 @@ METRICS = (
 _METRICS_PER_CALL = 1000
 _REPORTED = "reported_env_steps"  # a tag
 _SQLITE = "sqlite:///"
-_CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+# What failed is tried again a second later in any case.
+_CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+_LAST_TIMEOUT = "3"  # s, at the end of a sweep whose server did not answer before
 _SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, SHAPES_FILE, TRIALS_FILE, REPORT_FILE)
 
 
@@ -521,6 +523,8 @@ def _follow(folder: Path, tracking_uri: str) -> int:
         if not (folder / TRIALS_FILE).exists():
             continue  # making a new store takes seconds, which the start has better use for
         last_error = _attempt(follower.sync, last_error)
+    if last_error:
+        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = _LAST_TIMEOUT  # nobody waits for it for long
     return 1 if _attempt(follower.finish, "") else 0
 
 
