@@ -120,9 +120,10 @@ def workers_of(folder: Path) -> set[str]:
 
 def tune_reported(cloud: Cloud) -> set[str]:
     """Trials that Ray Tune itself knows, by the folders that it makes for them in the bucket."""
-    begin = f"shapesweep/runs/taken/{TUNE_FOLDER}/session-"
-    found = (name.removeprefix(begin).split("/") for name in cloud.names_in_bucket())
-    return {parts[1] for parts in found if len(parts) > 2}
+    folder = f"shapesweep/runs/taken/{TUNE_FOLDER}/"
+    names = (name for name in cloud.names_in_bucket() if name.startswith(folder))
+    parts = [name.removeprefix(folder).split("/") for name in names]
+    return {part[1] for part in parts if len(part) > 2}
 
 
 def test_workers_are_spot_instances_and_one_takes_the_place_of_the_lost(up: Account, taken: Path):
