@@ -100,7 +100,9 @@ class Hosts:
             _succeed("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key))
         self._switch = subprocess.Popen([*_BOUND, "sleep", "infinity"])
         _wait_for_network(self._switch)
-        self._on_switch("link", "add", "br0", "type", "bridge")
+        # Of its own: else that of a host's port, with which it would go and leave calls unanswered.
+        own = ("address", "02:00:00:00:00:01")
+        self._on_switch("link", "add", "br0", *own, "type", "bridge")
         self._on_switch("link", "set", "br0", "up")
 
     def __getitem__(self, name: str) -> Host:
