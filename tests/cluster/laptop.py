@@ -50,11 +50,11 @@ class Laptop:
 
     def up(self) -> None:
         """Has the cluster made."""
-        self.run(f"ray up --yes {self.file}", seconds=300)
+        self.run(f"ray up --yes {self.file}", seconds=600)
 
     def down(self) -> None:
         """Has the cluster taken down."""
-        self.run(f"ray down --yes {self.file}", seconds=120)
+        self.run(f"ray down --yes {self.file}", seconds=300)
 
     def run(self, command: str, seconds: float = 120.0) -> str:
         """Returns what a shell command in the checkout prints; it must end well, and in time."""
@@ -96,7 +96,7 @@ class Laptop:
         )
         ask = "import urllib.request as u; u.urlopen('http://127.0.0.1:5000/health', timeout=5)"
         try:
-            forward.until(lambda: self._in_network(ask).returncode == 0, 60.0)
+            forward.until(lambda: self._in_network(ask).returncode == 0, 180.0)
             done = self._in_network(check)
             return done.stdout if done.returncode else ""
         finally:

@@ -106,10 +106,10 @@ def taken(up: Account) -> Path:
     running = up.laptop.start(
         f"python sweeps/reward_search.py --cluster {AWS.file} {SWEEP}", "cluster"
     )
-    running.until(lambda: len(workers_of(folder)) == 2, 300.0)
+    running.until(lambda: len(workers_of(folder)) == 2, 600.0)
     lost = up.workers[0]
     up.cloud.interrupt(lost)
-    assert running.wait(600.0) == 0, running.output[-5000:]
+    assert running.wait(900.0) == 0, running.output[-5000:]
     return folder
 
 
@@ -146,7 +146,7 @@ def test_mlflow_on_the_head_shows_all_of_it(up: Account, taken: Path):
 
 
 def test_workers_are_given_back_when_nothing_is_left_to_do(up: Account, taken: Path):
-    wait_until(lambda: up.cloud.running == [up.head], "no worker runs any more", 180.0)
+    wait_until(lambda: up.cloud.running == [up.head], "no worker runs any more", 300.0)
 
 
 def test_ray_down_leaves_nothing_that_costs(up: Account, taken: Path):
