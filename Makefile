@@ -41,7 +41,7 @@ test-services: setup system ## the tests with S3 (moto), a PostgreSQL server and
 
 # The hosts of these tests are namespaces of this machine.
 test-cluster: SYSTEM := ssh:openssh-client sshd:openssh-server ip:iproute2 rsync:rsync
-test-cluster: can-make-hosts setup system ## `ray up` on several hosts, for real; needs root and five minutes (ARGS)
+test-cluster: can-make-hosts setup system ## `ray up` on several hosts and on a fake cloud, for real; needs root and ten minutes (ARGS)
 	@JAX_PLATFORMS=cpu $(PY) -m pytest -m cluster --durations=10 $(ARGS)
 
 can-make-hosts:

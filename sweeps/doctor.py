@@ -25,8 +25,9 @@ _LOG_WIDTH = 110
 class Flags:
     """Which cluster, and what a sweep would use there."""
 
-    runs_dir: str = field(default_factory=lambda: str(places.runs_dir()))
-    """Folder that holds one folder a sweep, the same on all nodes; or s3://BUCKET/FOLDER."""
+    runs_dir: str = field(default_factory=places.shared_runs)
+    """Folder that holds one folder a sweep, the same on all nodes; or s3://BUCKET/FOLDER, which is
+    $SHAPESWEEP_STORE/runs if not given and that is such an address."""
     tracking_uri: str | None = field(default_factory=places.tracking_uri)
     """MLflow store or server; sqlite:///mlflow.db if not given."""
     address: str | None = None

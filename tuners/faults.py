@@ -102,8 +102,8 @@ def _shortages(node: NodeFacts) -> Iterator[str]:
 def _store_faults(node: NodeFacts) -> Iterator[str]:
     if node.store_error:
         yield (
-            f"cannot write to the store: {node.store_error}; wanted a --runs-dir that every node"
-            " can write: mount it writable there, or choose another"
+            f"cannot write to the store: {node.store_error}; wanted a store that every node can"
+            " write: mount it writable there, or let that node's role write to the bucket"
         )
 
 

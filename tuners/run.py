@@ -155,7 +155,8 @@ def run_jobs(
             screen.note("starting Ray")
             with joined(address):
                 if joins_cluster(address):
-                    _refuse_if_unfit(spec, screen)
+                    screen.note("looking at every node")
+                    refuse_if_unfit(spec)
                 else:
                     keep_keys_in_the_environment()
                 cores = ray.cluster_resources().get("CPU", 1.0)
@@ -449,15 +450,15 @@ def _finish_media(spec: SweepSpec, plan: Plan, media: MediaQueue) -> list[str]:
     return failures + media.wait(timeout=60.0)
 
 
-def _refuse_if_unfit(spec: SweepSpec, screen: SweepConsole) -> None:
+def refuse_if_unfit(spec: SweepSpec) -> None:
     """Looks at every node of the cluster before the first trial.
 
     Raises:
         BadInput: what is wrong where, and what to do.
     """
-    screen.note("looking at every node")
     on_cpu = os.environ.get("JAX_PLATFORMS") == "cpu"  # whoever says so expects no GPU
-    faults = quick_check(spec.runs_dir, uses_gpus=spec.uses_gpu and not on_cpu)
+    # With a store the folder of sweeps is the driver's alone.
+    faults = quick_check(spec.storage or spec.runs_dir, uses_gpus=spec.uses_gpu and not on_cpu)
     if faults:
         rest = f" (and {len(faults) - 1} more: sweeps/doctor.py lists them)" * (len(faults) > 1)
         raise BadInput(f"the cluster is not fit for a sweep: {faults[0]}{rest}")

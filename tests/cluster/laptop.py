@@ -1,45 +1,22 @@
 """The laptop of a user: a checkout of the project, a cluster file with values chosen, a shell."""
 
 import os
-import re
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
 
-from tests.cluster.hosts import Hosts, environment
+from tests.cluster.hosts import Hosts, end_session, environment
+from tests.cluster.overlay import ROOT, VENV, Overlay
 from tests.e2e.processes import command_line, descendants
 
-ROOT = Path(__file__).resolve().parents[2]
-VENV = ROOT / ".venv"
-CLUSTER_FILE = "cluster.onprem.yaml"
-LAPTOP = "10.77.0.1"
-HEAD = "10.77.0.10"
-WORKERS = {"w1": "10.77.0.11", "w2": "10.77.0.12"}
 CHECKOUT = "shapesweep"
-
-# The values of the cluster file that the tests choose; the rest stays as it comes.  The hosts share
-# one virtual environment: installed it would take minutes for each.
-CHOSEN = {
-    "head": HEAD,
-    "workers": f"[{', '.join(WORKERS.values())}]",
-    "user": "root",
-    "install": (
-        f"ln -sfn {VENV} ~/shapesweep/.venv &&"
-        " echo 'export PYTHONPATH=~/shapesweep' >> ~/.shapesweep_env &&"
-        " make -C ~/shapesweep setup LOCK=requirements.lock"
-    ),
-}
-
-
-def overlay(text: str) -> str:
-    """Returns the cluster file with the chosen values in the place of the examples."""
-    for name, value in CHOSEN.items():
-        text, count = re.subn(rf"(?m)^(  {name}: &{name} ).*$", lambda m, v=value: m[1] + v, text)
-        assert count == 1, f"{CLUSTER_FILE} has {count} lines that choose {name}"
-    return text
 
 
 class Laptop:
@@ -48,19 +25,36 @@ class Laptop:
     Args:
         hosts: one of them is the laptop.
         logs: folder for what long commands print.
+        address: in the hosts' network.
+        overlay: what is chosen in the cluster file.
+        env: added to the person's environment.
     """
 
-    def __init__(self, hosts: Hosts, logs: Path) -> None:
+    def __init__(
+        self, hosts: Hosts, logs: Path, address: str, overlay: Overlay, env: Mapping[str, str]
+    ) -> None:
         self.hosts = hosts
         self.logs = logs
-        self.home = hosts.start("laptop", LAPTOP, sees_shared=False).home
+        self.file = overlay.file
+        self._started: list[Started] = []
+        self.home = hosts.make("laptop", address).home
+        hosts.switch_on("laptop")
         self._env = {
             "PATH": f"{VENV / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "PYTHONPATH": f"/root/{CHECKOUT}",
             "JAX_PLATFORMS": "cpu",
             "COLUMNS": "120",
+            **env,
         }
-        self._check_out()
+        self._check_out(overlay)
+
+    def up(self) -> None:
+        """Has the cluster made."""
+        self.run(f"ray up --yes {self.file}", seconds=600)
+
+    def down(self) -> None:
+        """Has the cluster taken down."""
+        self.run(f"ray down --yes {self.file}", seconds=300)
 
     def run(self, command: str, seconds: float = 120.0) -> str:
         """Returns what a shell command in the checkout prints; it must end well, and in time."""
@@ -83,16 +77,46 @@ class Laptop:
     def start(self, command: str, name: str) -> "Started":
         """Starts a shell command in the checkout; ``name`` is of its log."""
         log = self.logs / f"{name}.log"
-        return Started(
-            self.hosts.start_command("laptop", f"cd {CHECKOUT}; exec {command}", log, self._env),
-            log,
+        command = f"cd {CHECKOUT}; exec {command}"
+        started = Started(self.hosts.start_command("laptop", command, log, self._env), log)
+        self._started.append(started)
+        return started
+
+    def close(self) -> None:
+        """Ends what was started and still runs."""
+        for started in self._started:
+            end_session(started.process)
+
+    def mlflow_problem(self, sweep: Path) -> str:
+        """What MLflow on the head lacks of a sweep, asked through a forwarded port."""
+        forward = self.start(f"ray exec {self.file} -p 5000 'sleep 600'", "forward")
+        check = (
+            "import pathlib; from tests.e2e.record import assert_one_run_a_trial as check;"
+            f" check('http://127.0.0.1:5000', pathlib.Path({str(sweep)!r}))"
+        )
+        ask = "import urllib.request as u; u.urlopen('http://127.0.0.1:5000/health', timeout=5)"
+        try:
+            forward.until(lambda: self._in_network(ask).returncode == 0, 180.0)
+            done = self._in_network(check)
+            return done.stdout if done.returncode else ""
+        finally:
+            end_session(forward.process)
+
+    def _in_network(self, program: str) -> subprocess.CompletedProcess[str]:
+        """Runs Python here, but in the laptop's network."""
+        command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)}"
+        return subprocess.run(
+            self.hosts.command("laptop", command, only_network=True),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
-    def _check_out(self) -> None:
+    def _check_out(self, overlay: Overlay) -> None:
         checkout = self.home / CHECKOUT
         checkout.mkdir()
-        text = (ROOT / CLUSTER_FILE).read_text()
-        (checkout / CLUSTER_FILE).write_text(overlay(text))
+        text = (ROOT / self.file).read_text()
+        (checkout / self.file).write_text(overlay.apply(text))
         for name in yaml.safe_load(text)["file_mounts"].values():
             if name.startswith("~"):
                 continue
@@ -117,6 +141,15 @@ class Started:
     @property
     def ended(self) -> bool:
         return self.process.poll() is not None
+
+    def until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Waits for what it is to bring about while it runs."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            said = self.output[-5000:]
+            assert not self.ended, f"ended too early:\n{said}"
+            assert time.monotonic() < deadline, f"not within {seconds:.0f} s:\n{said}"
+            time.sleep(0.5)
 
     def interrupt(self) -> None:
         """Sends Ctrl-C's signal to the script, past the commands that brought it onto the host."""

@@ -3,21 +3,17 @@
 One story, told in the order of the file: each fixture is what a user does, on from the one before.
 """
 
-import shlex
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.cluster.hosts import Hosts, end_session, why_not
-from tests.cluster.laptop import CLUSTER_FILE, HEAD, VENV, WORKERS, Laptop, Started
-from tests.e2e.record import Curves, assert_whole, segments_once, trials_once
+from tests.cluster.hosts import Hosts, why_not
+from tests.cluster.laptop import Laptop
+from tests.cluster.overlay import HEAD, ONPREM, VENV, WORKERS
+from tests.e2e.record import Curves, assert_whole, reported, segments_once, trials_once
 from tuners.layout import TUNE_FOLDER
-from tuners.results import read_segments
 
 pytestmark = pytest.mark.cluster
 
@@ -25,7 +21,8 @@ pytestmark = pytest.mark.cluster
 LONG = "--preset smoke --num-trials 6 --budget 131072"
 # Settings of the machines, not of the cluster file: most of the time would be compiling.
 BASHRC = "export JAX_PLATFORMS=cpu JAX_DISABLE_MOST_OPTIMIZATIONS=1\n"
-RAY_UP = f"ray up --yes {CLUSTER_FILE}"
+CLUSTER_FILE = ONPREM.file
+LAPTOP = "10.77.0.1"
 
 
 class Cluster:
@@ -35,55 +32,16 @@ class Cluster:
         for name in ("hosts", "logs"):
             (folder / name).mkdir()
         self.hosts = Hosts(folder / "hosts", [VENV])
-        self.laptop = Laptop(self.hosts, folder / "logs")
+        self.laptop = Laptop(self.hosts, folder / "logs", LAPTOP, ONPREM, {})
         self.runs = self.hosts.shared / "shapesweep" / "runs"
         for name, address in {"head": HEAD, **WORKERS}.items():
-            self.switch_on(name, address)
+            self.deliver(name, address)
 
-    def switch_on(self, name: str, address: str) -> None:
-        host = self.hosts.start(name, address)
-        bashrc = host.home / ".bashrc"
-        if not bashrc.exists():
-            bashrc.write_text(BASHRC)
-
-    def mlflow_problem(self, sweep: str) -> str:
-        """What MLflow on the head lacks of a sweep, asked through a forwarded port."""
-        forward = self.laptop.start(f"ray exec {CLUSTER_FILE} -p 5000 'sleep 600'", "forward")
-        check = (
-            "import pathlib; from tests.e2e.record import assert_one_run_a_trial as check;"
-            f" check('http://127.0.0.1:5000', pathlib.Path({str(self.runs / sweep)!r}))"
-        )
-        ask = "import urllib.request as u; u.urlopen('http://127.0.0.1:5000/health', timeout=5)"
-        try:
-            wait_for(lambda: self._in_network(ask).returncode == 0, forward, 60.0)
-            done = self._in_network(check)
-            return done.stdout if done.returncode else ""
-        finally:
-            end_session(forward.process)
-
-    def _in_network(self, program: str) -> subprocess.CompletedProcess[str]:
-        """Runs Python here, but in the laptop's network."""
-        command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)}"
-        return subprocess.run(
-            self.hosts.command("laptop", command, only_network=True),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-
-def wait_for(condition: Callable[[], bool], started: Started, seconds: float) -> None:
-    """Waits for what a command that runs is to bring about."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert not started.ended, f"ended too early:\n{started.output[-5000:]}"
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s:\n{started.output[-5000:]}"
-        time.sleep(0.2)
-
-
-def reported(folder: Path) -> list[dict[str, Any]]:
-    """The segments so far; none before there is a table."""
-    return read_segments(folder) if (folder / "trials.parquet").exists() else []
+    def deliver(self, name: str, address: str) -> None:
+        """Brings a machine with empty disks, and switches it on."""
+        host = self.hosts.make(name, address, shared=self.hosts.shared)
+        (host.home / ".bashrc").write_text(BASHRC)
+        self.hosts.switch_on(name)
 
 
 def tune_reported(folder: Path) -> set[str]:
@@ -102,6 +60,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         made.laptop.run("ray get-auth-token --generate > /dev/null")
         yield made
     finally:
+        made.laptop.close()
         made.hosts.close()
 
 
@@ -118,7 +77,7 @@ def test_a_cluster_that_is_not_up_is_said(machines):
 @pytest.fixture(scope="module")
 def cluster(machines: Cluster) -> Cluster:
     """After `ray up`."""
-    machines.laptop.run(RAY_UP, seconds=120)
+    machines.laptop.up()
     return machines
 
 
@@ -129,12 +88,12 @@ def cut(cluster: Cluster) -> Path:
     running = cluster.laptop.start(
         f"ray submit {CLUSTER_FILE} sweeps/reward_search.py {LONG} --name cut", "submit"
     )
-    wait_for(lambda: len(reported(folder)) > 20, running, 180.0)
+    running.until(lambda: len(reported(folder)) > 20, 180.0)
     busy = reported(folder)[-1]["worker"].partition(":")[0]
     cluster.hosts.cut(busy)
     assert running.wait(240.0) == 0, running.output[-5000:]
     assert {row["worker"].partition(":")[0] for row in reported(folder)} == set(WORKERS)
-    cluster.switch_on(busy, WORKERS[busy])
+    cluster.hosts.switch_on(busy)
     return folder
 
 
@@ -151,7 +110,7 @@ def test_compiled_programs_are_shared(cluster, cut):
 
 
 def test_mlflow_on_the_head_shows_all_of_it(cluster, cut):
-    assert not cluster.mlflow_problem("cut")
+    assert not cluster.laptop.mlflow_problem(cluster.runs / "cut")
 
 
 def test_the_best_is_fetched_to_the_laptop(cluster, cut):
@@ -170,7 +129,7 @@ def before_the_loss(cluster: Cluster, cut: Path) -> Curves:
     running = cluster.laptop.start(
         f"python sweeps/reward_search.py --cluster {CLUSTER_FILE} {LONG} --name lost", "cluster"
     )
-    wait_for(lambda: len(reported(folder)) > 50, running, 120.0)
+    running.until(lambda: len(reported(folder)) > 50, 120.0)
     running.interrupt()
     assert running.wait(20.0) == 130, running.output
     assert "ray job logs --follow" in running.output
@@ -188,9 +147,9 @@ def before_the_loss(cluster: Cluster, cut: Path) -> Curves:
 @pytest.fixture(scope="module")
 def resumed(cluster: Cluster, before_the_loss: Curves) -> Path:
     """The same sweep, resumed on a new head with empty disks."""
-    cluster.switch_on("head", HEAD)
+    cluster.deliver("head", HEAD)
     cluster.laptop.try_to(f"ray down --yes {CLUSTER_FILE}")
-    cluster.laptop.run(RAY_UP, seconds=120)
+    cluster.laptop.up()
     cluster.laptop.run(
         f"python sweeps/reward_search.py --cluster {CLUSTER_FILE} --resume lost", seconds=240
     )
@@ -205,13 +164,13 @@ def test_a_lost_head_loses_nothing_that_was_reported(resumed, before_the_loss):
 
 
 def test_mlflow_on_the_new_head_shows_all_of_it(cluster, resumed):
-    assert not cluster.mlflow_problem("lost")
+    assert not cluster.laptop.mlflow_problem(cluster.runs / "lost")
 
 
 def test_the_old_sweep_is_still_in_mlflow_on_the_new_head(cluster, resumed):
-    assert not cluster.mlflow_problem("cut")
+    assert not cluster.laptop.mlflow_problem(cluster.runs / "cut")
 
 
 def test_ray_down_ends_ray_on_the_head(cluster, resumed):
-    cluster.laptop.run(f"ray down --yes {CLUSTER_FILE}")
+    cluster.laptop.down()
     assert_not_up(cluster)

@@ -20,6 +20,11 @@ _DECIDED = ("done", "stop_reason")
 Curves = dict[tuple[str, int], dict[str, Any]]
 
 
+def reported(folder: Path) -> list[dict[str, Any]]:
+    """The segments so far; none before there is a table."""
+    return read_segments(folder) if (folder / "trials.parquet").exists() else []
+
+
 def segments_once(folder: Path) -> Curves:
     """Segments by trial and env_steps, each there once."""
     rows = read_segments(folder)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ import ray
 
 import rlcore
 from tests.e2e.processes import Scripts
-from tuners import doctor
+from tests.tuners.small import small_spec
+from tuners import doctor, run
 from tuners.ray_settings import SETTINGS
+from tuners.space import BadInput
 
 pytestmark = [
     pytest.mark.ray,
@@ -137,6 +139,17 @@ def test_a_store_that_is_not_shared(nodes):
     assert nodes.head in line
     for name in ("head", "worker"):
         assert os.listdir(nodes.folder / name / "store") == [], "nothing is left"
+
+
+def test_a_store_with_an_address_is_looked_at_in_the_place_of_the_drivers_folder(
+    tmp_path, monkeypatch
+):
+    """The folder of sweeps is then the head's own, and no worker sees it."""
+    monkeypatch.setattr(run, "quick_check", quick_check)
+    spec = small_spec(OF_ITS_OWN, storage=f"file://{tmp_path}/runs")
+    run.refuse_if_unfit(spec)
+    with pytest.raises(BadInput, match="the store is not shared"):
+        run.refuse_if_unfit(replace(spec, storage=None))
 
 
 def test_a_store_that_one_node_cannot_write(nodes):
@@ -292,6 +305,14 @@ def test_the_script_finds_the_cluster_of_this_machine(nodes, scripts):
     faults = [line for line in finished.stdout.splitlines() if line.startswith("fault")]
     assert len(faults) == 3
     assert all("cannot write to the store" in line for line in faults)
+
+
+def test_the_script_looks_at_the_store_that_the_environment_names(nodes, scripts, tmp_path):
+    places = {"SHAPESWEEP_RUNS_DIR": str(OF_ITS_OWN), "SHAPESWEEP_STORE": f"file://{tmp_path}"}
+    arguments = ("--address", nodes.cluster.address, "--quick")
+    finished = scripts.start("doctor", *arguments, **places).wait()
+    assert finished.code == 0, finished
+    assert "All is well" in finished.stdout
 
 
 def test_a_driver_with_a_token_that_the_cluster_does_not_want(nodes, scripts):

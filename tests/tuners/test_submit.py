@@ -25,6 +25,14 @@ pathlib.Path(sys.argv[1]).with_suffix(".pid").write_text(str(os.getpid()))
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[3])), Handler).serve_forever()
 """
 
+# The same, where SSH has logged in, but nothing listens on the head.
+HANGS_UP = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", int(sys.argv[3])))
+while True:
+    server.accept()[0].close()
+"""
+
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
@@ -114,6 +122,24 @@ def test_why_nothing_answers_is_told_at_once(tmp_path, monkeypatch, said, told):
     with pytest.raises(BadInput) as raised, submit.forwarded(tmp_path / "cluster.yaml"):
         pytest.fail("nothing answers")
     assert told in str(raised.value)
+
+
+def test_a_login_may_take_longer_than_an_answer(tmp_path, monkeypatch):
+    slow = f"import time; time.sleep(1.5){DASHBOARD}"
+    monkeypatch.setattr(submit, "_ray", lambda command: [sys.executable, "-c", slow])
+    monkeypatch.setattr(submit, "_ANSWERS_WITHIN", 1.0)
+    with submit.forwarded(tmp_path / "cluster.yaml") as address:
+        assert urllib.request.urlopen(address, timeout=5).read() == b"ray"
+
+
+def test_a_head_on_which_no_ray_listens_is_given_up_soon(tmp_path, monkeypatch):
+    monkeypatch.setattr(submit, "_ray", lambda command: [sys.executable, "-c", HANGS_UP])
+    monkeypatch.setattr(submit, "_ANSWERS_WITHIN", 0.5)
+    with (
+        pytest.raises(BadInput, match="no Ray answers on the head"),
+        submit.forwarded(tmp_path / "cluster.yaml"),
+    ):
+        pytest.fail("nothing answers")
 
 
 class Client:
