@@ -49,6 +49,7 @@ def main(flags: Flags) -> int:
     from rich.console import Console
     from rich.markup import escape
 
+    from tuners.login import masked
     from tuners.ray_settings import apply_ray_settings
     from tuners.space import BadInput
     from tuners.spec import DEFAULT_TRACKING_URI, check_tracking_uri
@@ -77,7 +78,7 @@ def main(flags: Flags) -> int:
     console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
     console.print(_table(found.nodes))
     for fault in found.faults:
-        console.print(f"[red]fault[/red]  {escape(fault)}", highlight=False, soft_wrap=True)
+        console.print(f"[red]fault[/red]  {escape(masked(fault))}", highlight=False, soft_wrap=True)
     if not found.faults:
         console.print("All is well.")
     return 1 if found.faults else 0

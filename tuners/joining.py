@@ -9,6 +9,7 @@ from typing import Any
 
 from tuners.examination import in_a_line
 from tuners.ray_settings import LOCAL, joins_cluster
+from tuners.ray_token import keep_token_private
 from tuners.space import BadInput
 
 _ANSWERS_WITHIN = 3.0  # seconds to open a connection
@@ -26,6 +27,7 @@ def joined(address: str | None, script: str = "sweeps/reward_search.py") -> Iter
 
     try:
         if there is None:
+            keep_token_private()
             _init(LOCAL, include_dashboard=False)
         else:
             _join(address, there, script)

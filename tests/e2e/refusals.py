@@ -33,6 +33,7 @@ _WHAT_COMES_NEXT = (
 )
 # Of this project, of MLflow, Ray and AWS: what a test does not set is not there.
 _ENVIRONMENT = ("SHAPESWEEP_", "MLFLOW_", "RAY_ADDRESS", "RAY_USAGE_STATS", "AWS_")
+SECRET = "planted"  # in whatever is given
 PARAMETER = "reward.cos.weight"
 SAVED = "tune/session-001/validation-trial-001-0/checkpoint_000001"  # the winner's best
 SEGMENTS = "segments.parquet/00000001-00000001.parquet"
@@ -167,4 +168,5 @@ def assert_refused(code: Any, stdout: str, stderr: str, fragment: str) -> None:
     assert not set("│╭╮╰╯─━┃") & set(stderr)
     assert "---" not in stderr  # a rule of tyro's box, where it draws in ASCII
     assert "Traceback" not in stderr
+    assert SECRET not in stderr
     assert fragment in stderr, stderr

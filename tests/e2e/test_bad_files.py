@@ -161,7 +161,7 @@ FILES: dict[str, tuple[Callable[[], None], str, str]] = {
     "a list of URIs": (spec_with(tracking_uri=["a"]), "track --sweep done", "tracking_uri"),
     "an entry of nobody": (spec_with(colour="red"), REPORT, "sweep.yaml is damaged"),
     "a password": (
-        spec_with(tracking_uri="http://me:hidden@host"),
+        spec_with(tracking_uri="http://me:planted@host"),
         "track --sweep done",
         "MLFLOW_TRACKING_URI",
     ),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.processes import Scripts
-from tests.e2e.refusals import assert_refused, everything_in, run_here
+from tests.e2e.refusals import SECRET, assert_refused, everything_in, run_here
 from tests.tuners.small import SEGMENT
 
 SCRIPTS = (
@@ -234,13 +234,24 @@ COMMANDS = {
     f"{SMOKE} --storage s3://bucket?region=x": "leave out what follows",
     f"{SMOKE} --storage s3://[/runs": "s3://[/runs",
     f"{SMOKE} --storage file://runs": "absolute path",
-    f"{SMOKE} --storage s3://key:hidden@bucket/runs": "AWS_SECRET_ACCESS_KEY",
+    f"{SMOKE} --storage s3://key:{SECRET}@bucket/runs": "AWS_SECRET_ACCESS_KEY",
     f"{SMOKE} --tracking-uri http://[": "http://[",
     f"{SMOKE} --tracking-uri http://host:port": "http://host:port",
     f"{SMOKE} --tracking-uri http://name@host": "NAME:PASSWORD",
     f"{SMOKE} --tracking-uri sqlite:mlflow.db": "sqlite:///FILE",
     f"{SMOKE} --tracking-uri sqlite:///{LONG}": "File name too long",
     f"{SMOKE} --tracking-uri ''": "sqlite",
+    # what is given holds a password, and the line does not
+    f"{SMOKE} --tracking-uri ftp://me:{SECRET}@host": "ftp://***@host",
+    f"{SMOKE} --tracking-uri http://me:{SECRET}@host:port": "***@host:port",
+    f"{SMOKE} --tracking-uri postgresql://me:{SECRET}@/mlflow": "names no host",
+    f"{SMOKE} --tracking-uri mssql://?password={SECRET}": "names no host",
+    f"{SMOKE} --cluster cluster.yaml --tracking-uri http://me:{SECRET}@host": "leave it out",
+    f"{SMOKE} --cluster cluster.yaml --storage s3://key:{SECRET}@bucket": "leave it out",
+    f"reward_search --tracking-url http://me:{SECRET}@host": "tracking-uri",
+    f"doctor --runs-dir s3://key:{SECRET}@bucket/runs": "AWS_SECRET_ACCESS_KEY",
+    f"train --preset smoke --tracking-uri ftp://me:{SECRET}@host": "ftp://***@host",
+    f"track --sweep taken --tracking-uri ftp://me:{SECRET}@host": "ftp://***@host",
 }
 
 # Of the environment: a variable, its value, a command line, and what its one line must hold.
@@ -250,9 +261,10 @@ ENVIRONMENT = (
     ("SHAPESWEEP_RUNS_DIR", "file/below", "train --preset smoke", "file is not a folder"),
     ("SHAPESWEEP_RUNS_DIR", "elsewhere", "report done", "'done'"),
     ("SHAPESWEEP_STORE", "ftp://host/team", SMOKE, "it may begin with s3://, file://"),
-    ("SHAPESWEEP_STORE", "s3://key:hidden@bucket/team", SMOKE, "AWS_SECRET_ACCESS_KEY"),
+    ("SHAPESWEEP_STORE", f"s3://key:{SECRET}@bucket/team", SMOKE, "AWS_SECRET_ACCESS_KEY"),
     ("SHAPESWEEP_STORE", "s3:///team", "export_best --sweep unknown", "names no bucket"),
     ("MLFLOW_TRACKING_URI", "ftp://127.0.0.1/", SMOKE, "sqlite"),
+    ("MLFLOW_TRACKING_URI", f"ftp://me:{SECRET}@host", SMOKE, "ftp://***@host"),
     ("MLFLOW_TRACKING_URI", "mlruns", "train --preset smoke", "sqlite"),
     ("MLFLOW_TRACKING_URI", "sqlite:///file/mlflow.db", "balance_shapes", "file is not a folder"),
     ("MLFLOW_TRACKING_URI", "http://host:port", "doctor", "http://host:port"),
@@ -284,10 +296,13 @@ def test_a_wrong_environment_is_refused(
 def test_help_names_every_flag_and_says_what_the_script_does(
     script, workplace, monkeypatch, capsys
 ):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{SECRET}@host")
+    monkeypatch.setenv("SHAPESWEEP_STORE", f"s3://key:{SECRET}@bucket")
     code, stdout, stderr = run_here(f"{script} --help", monkeypatch, capsys)
     module = importlib.import_module(f"sweeps.{script}")
     assert code in (0, None)
     assert not stderr
+    assert SECRET not in stdout  # among the defaults
     assert module.__doc__.splitlines()[0][:60] in stdout
     for name in module.Flags.__dataclass_fields__:
         assert name.replace("_", "-") in stdout or name.upper() in stdout
