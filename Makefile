@@ -15,6 +15,10 @@ LOCK ?= requirements.lock
 COMPILE := echo "python-dateutil<3" | $(UV) pip compile --quiet --universal --generate-hashes \
   --no-header --no-emit-index-url --no-emit-find-links --constraint - $(ARGS) pyproject.toml
 
+# Tests take turns on one core most of the time, so two processes of pytest-xdist take half as long.
+# tests/conftest.py says which tests stay together. ARGS=-n0 for one process, as --pdb needs.
+IN_TWO := -n 2 --dist loadgroup
+
 # What the slow tests need beside Python, each as command:package (Debian's name for it).
 SYSTEM := chromium:chromium
 
@@ -30,14 +34,14 @@ search: setup ## find the best reward shape and hyperparameters, laptop size (AR
 setup: $(INSTALLED) ## make .venv with the locked packages; the other targets do it themselves
 
 test: setup ## the fast tests, on the CPU (ARGS)
-	@JAX_PLATFORMS=cpu $(PY) -m pytest -m "not (slow or services or cluster)" $(ARGS)
+	@JAX_PLATFORMS=cpu $(PY) -m pytest -m "not (slow or services or cluster)" $(IN_TWO) $(ARGS)
 
 test-slow: setup system ## the tests with real processes and a browser (ARGS)
-	@JAX_PLATFORMS=cpu $(PY) -m pytest -m slow $(ARGS)
+	@JAX_PLATFORMS=cpu $(PY) -m pytest -m slow $(IN_TWO) $(ARGS)
 
 test-services: SYSTEM := psql:postgresql
 test-services: setup system ## the tests with S3 (moto), a PostgreSQL server and Ray on several nodes (ARGS)
-	@JAX_PLATFORMS=cpu $(PY) -m pytest -m services $(ARGS)
+	@JAX_PLATFORMS=cpu $(PY) -m pytest -m services $(IN_TWO) $(ARGS)
 
 # The hosts of these tests are namespaces of this machine.
 test-cluster: SYSTEM := ssh:openssh-client sshd:openssh-server ip:iproute2 rsync:rsync

@@ -18,6 +18,9 @@ from jaxtyping import Array, Float, install_import_hook
 # tests/rlcore/test_policy.py trains with the optimisations that a user has. For this process alone.
 jax.config.update("jax_disable_most_optimizations", True)
 
+# Fixtures, each of which takes longer to make than most files of tests take.
+SHARED = ("smoke", "ray_address", "extended", "population", "lost", "served")
+
 # Left out: rlcore.video and rlcore.policy, which annotate no shapes and say themselves what is
 # wrong with an argument.
 SHAPE_CHECKED = (
@@ -43,6 +46,20 @@ def check_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 install_import_hook(SHAPE_CHECKED, f"{__name__}.check_shapes")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says which tests stay in one process where pytest-xdist has several.
+
+    Those that look at the same sweep or Ray cluster, so that it is made once; else those of a file,
+    which need the same compiled programs.
+    """
+    for item in items:
+        needed = getattr(item, "fixturenames", ())
+        group = next((name for name in SHARED if name in needed), item.path.stem)
+        item.add_marker(pytest.mark.xdist_group(group))
+
 
 # The same examples on each run: a failure is found by a change, not by luck. No deadline: the first
 # example of a law compiles.

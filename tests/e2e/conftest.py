@@ -45,14 +45,24 @@ class Sweep:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+def programs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where scripts and Ray keep compiled programs: empty when the test session begins."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # this process has a folder in that of the session
+        folder = folder.parent
+    (folder / "programs").mkdir(exist_ok=True)
+    return folder / "programs"
+
+
+@pytest.fixture(scope="session")
+def environment(programs_folder: Path) -> Iterator[Mapping[str, str]]:
     """Of every process: a compilation cache and a folder for Ray of this test session alone."""
     foreign = ("RAY_", "MLFLOW_", "SHAPESWEEP_CACHE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     # Ray puts sockets there, whose paths may have 107 characters at most.
     ray_folder = tempfile.mkdtemp(prefix="e2e-", dir="/tmp")
     yield kept | {
-        "SHAPESWEEP_CACHE": str(tmp_path_factory.mktemp("programs")),
+        "SHAPESWEEP_CACHE": str(programs_folder),
         "RAY_TMPDIR": ray_folder,
         "JAX_PLATFORMS": "cpu",
         "COLUMNS": "120",  # or tables would be folded, and words in them cut
@@ -62,12 +72,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
 
 
 @pytest.fixture(scope="session")
-def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def ray_address(programs_folder: Path) -> Iterator[str]:
     """Address of a local Ray cluster with two cores and a GPU that is only pretended."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHAPESWEEP_CACHE", str(tmp_path_factory.mktemp("programs")))
+        patch.setenv("SHAPESWEEP_CACHE", str(programs_folder))
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as in tests/conftest.py
         # Rounding must not grow into another curve where two trainings are compared.
         patch.setenv("JAX_ENABLE_X64", "1")

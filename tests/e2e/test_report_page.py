@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.e2e.conftest import Sweep
+from tests.e2e.conftest import PLAIN, Sweep
 from tests.e2e.test_browser import FLAGS, PATIENCE, save_screenshot
 
 pytestmark = pytest.mark.slow
@@ -116,7 +116,7 @@ def test_the_page_is_no_wider_than_a_small_screen(smoke: Sweep, watched: Watched
 
 def test_sweeps_side_by_side_are_drawn_offline(smoke: Sweep, watched: Watched):
     again = ("--preset", "smoke", "--name", "second", "--num-trials", "2", "--seed", "1")
-    smoke.scripts.succeed("reward_search", *again)
+    smoke.scripts.succeed("reward_search", *again, *PLAIN)
     printed = smoke.scripts.succeed("compare", "smoke", "second")
     for words in ("smoke", "second", "over-tuning gap", "figures   compare.html"):
         assert words in printed
