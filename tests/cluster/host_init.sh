@@ -32,8 +32,11 @@ exec 3< "$HOST_ROOT" # the next two lines may hide it
 mount --rbind "/proc/self/fd/3/$HOME" "$HOME"
 mount --rbind /proc/self/fd/3/tmp /tmp
 exec 3<&-
-echo "nameserver 127.0.0.1" > /run/resolv.conf # where nobody answers: names are not looked up long
-mount --bind /run/resolv.conf /etc/resolv.conf
+# Nobody answers for names, and that at once; where this is a link into /run there is no such file.
+if [ -e /etc/resolv.conf ]; then
+  echo "nameserver 127.0.0.1" > /run/resolv.conf
+  mount --bind /run/resolv.conf /etc/resolv.conf
+fi
 if [ -n "$HOST_USER" ]; then
   { cat /etc/passwd; echo "$HOST_USER:x:0:0::$HOME:/bin/bash"; } > /run/passwd
   mount --bind /run/passwd /etc/passwd
