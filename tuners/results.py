@@ -25,6 +25,8 @@ from tuners.names import is_below, is_plain
 SCHEMA_VERSION = 3
 MERGE_ABOVE = 64
 _SEAL, _UNSEALED = b"shapesweep.crc32", b"00000000"
+# Whatever else a row lacks while its trial runs.
+_NEVER_EMPTY = {"trial", "phase", "row", "seeds", "config", "status", "time", "seed_scores"}
 MAX_VALUES, MAX_BYTES = 100_000_000, 2**30  # of a file
 
 # How a trial stands at a segment: columns of both tables.
@@ -300,6 +302,9 @@ def _read_table(path: Path, wanted: pa.Schema, columns: Sequence[str] | None = N
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             _check_form(file, wanted)
             table = _read_bounded(file, columns)
+            for name in _NEVER_EMPTY & set(table.column_names):
+                if table[name].null_count:
+                    raise ValueError(f"its column {name} has gaps")
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, EOFError, ValueError) as error:

@@ -397,6 +397,13 @@ def test_no_name_in_a_table_leads_elsewhere(column, name, tmp_path):
     assert "is damaged" in refusal(read_trials, tmp_path)
 
 
+@pytest.mark.parametrize("column", ["trial", "phase", "seeds", "config"])
+def test_a_row_that_lacks_what_all_have_is_refused(column, tmp_path):
+    row = dict.fromkeys(TRIALS_SCHEMA.names) | trial_row("trial-000") | {column: None}
+    pq.write_table(pa.Table.from_pylist([row], TRIALS_SCHEMA), tmp_path / "trials.parquet")
+    assert f"column {column} has gaps" in refusal(read_trials, tmp_path)
+
+
 # --- JSON ---
 
 

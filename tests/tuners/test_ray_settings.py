@@ -7,7 +7,7 @@ from ray._common.usage.usage_lib import usage_stats_enabled
 from ray.tune.execution import class_cache
 
 from tests.tuners.small import refusal
-from tuners.ray_settings import LOCAL, apply_ray_settings, keep_keys_in_the_environment
+from tuners.ray_settings import LOCAL, ONE_MACHINE, apply_ray_settings, keep_keys_in_the_environment
 
 USAGE = "RAY_USAGE_STATS_ENABLED"
 
@@ -17,7 +17,7 @@ def environment(monkeypatch, tmp_path):
     """One that is given back, and in which no other Ray of this machine is noted."""
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    for name in (USAGE, "RAY_ADDRESS"):
+    for name in (USAGE, "RAY_ADDRESS", *ONE_MACHINE):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
