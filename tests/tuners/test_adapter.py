@@ -40,7 +40,9 @@ class Sweep:
 
     def start(self):
         job = self.plan.next_job()
-        trial = SimpleNamespace(config={"job": job.name}, last_result=None, checkpoint=None)
+        trial = SimpleNamespace(
+            config={"job": job.name}, last_result=None, checkpoint=None, error_file=None
+        )
         self.callback.on_trial_start(0, [], trial)
         return trial
 
@@ -240,6 +242,33 @@ def test_where_writing_takes_long_it_is_done_less_often(sweep, monkeypatch):
         sweep.callback.on_step_end(0, [])
         clock.now += 0.125
     assert len(moments) == 4, "a tenth of ten seconds"
+
+
+def test_why_a_trial_failed_that_is_tried_again_is_told(sweep, tmp_path):
+    told = []
+    sweep.callback._listeners.append(lambda event, row: told.append((event, row)))
+    trial = sweep.start()
+    trial.error_file = str(tmp_path / "error.txt")
+    (tmp_path / "error.txt").write_text("Failure # 1\nTraceback:\n  a line\nOSError: bad luck\n\n")
+    sweep.callback.on_trial_recover(0, [], trial)
+    assert told[-1] == ("failed", {"trial": "trial-000", "reason": "OSError: bad luck"})
+    (tmp_path / "error.txt").unlink()
+    sweep.callback.on_trial_recover(0, [], trial)
+    assert told[-1][1]["reason"] == "its process ended"
+    assert sweep.tables()[0]["trial-000"]["status"] == "running"
+
+
+@pytest.mark.parametrize("hook", ["on_trial_recover", "on_trial_error"])
+def test_a_full_disk_is_not_the_trials_fault(sweep, monkeypatch, hook):
+    def full(folder):
+        assert folder == sweep.folder
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tuners.adapter.check_room", full)
+    trial = sweep.start()
+    with pytest.raises(OSError, match="No space left"):
+        getattr(sweep.callback, hook)(0, [], trial)
+    assert sweep.tables()[0]["trial-000"]["status"] == "running"
 
 
 @pytest.mark.parametrize(("searcher", "durable"), [("tpe", "finished"), ("random", None)])

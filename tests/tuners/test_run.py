@@ -12,7 +12,7 @@ from tuners.adapter import outcome_of
 from tuners.objectives import Outcome
 from tuners.phases import Plan
 from tuners.results import ResultsWriter, config_json, read_trials
-from tuners.run import _conclude, _restore, best_validated_trial
+from tuners.run import _conclude, _plain_about_the_disk, _restore, best_validated_trial
 from tuners.schedulers import SCHEDULERS
 from tuners.spec import prepare
 
@@ -228,3 +228,35 @@ def test_a_job_without_a_checkpoint_has_no_policy_to_give(finished):
     writer.put_trial({"trial": "validation-trial-002-0", "checkpoint": None})
     writer.flush()
     assert best_validated_trial(spec, plan) == "validation-trial-002-1"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("what Tune makes of it"), OSError("anything")])
+def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch, error):
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tuners.run.check_room", full)
+    spec = small_spec(tmp_path)
+    with pytest.raises(OSError) as raised, _plain_about_the_disk(spec):
+        raise error
+    assert raised.value.errno == 28
+    assert raised.value.strerror == (
+        f"{spec.folder}: No space left on device; what was reported is kept, and --resume sweep"
+        " goes on once it can be written"
+    )
+
+
+def test_what_was_full_for_a_moment_is_said_too(tmp_path):
+    spec = small_spec(tmp_path)
+    spec.folder.mkdir()
+    with pytest.raises(OSError, match="goes on once"), _plain_about_the_disk(spec):
+        raise OSError(30, "Read-only file system")
+
+
+def test_other_errors_are_left_as_they_are(tmp_path):
+    spec = small_spec(tmp_path)
+    spec.folder.mkdir()
+    for error in (RuntimeError("mine"), OSError(2, "mine"), KeyboardInterrupt("mine")):
+        with pytest.raises(type(error), match="mine"), _plain_about_the_disk(spec):
+            raise error
+    assert list(spec.folder.iterdir()) == []
