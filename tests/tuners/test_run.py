@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from rlcore.checkpoint import FORMAT, SCHEMA_VERSION
+from rlcore.checkpoint import FORMAT, SCHEMA_VERSION, _checksum
 from tests.tuners.small import SEGMENT, names, segment_row, small_spec, trial_row
 from tuners.adapter import outcome_of
 from tuners.objectives import Outcome
@@ -51,13 +51,14 @@ def report(writer, trial, *segments, **last):
 
 
 def checkpoint(spec, trial, number, segments):
-    """A checkpoint as far as a resume looks at it before a worker loads it."""
+    """A checkpoint as far as a resume looks at it before a worker loads it: it is whole."""
     folder = spec.folder / "tune" / "session-001" / trial / f"checkpoint_{number:06d}"
     folder.mkdir(parents=True)
     metadata = {"format": FORMAT, "schema_version": str(SCHEMA_VERSION)}
     metadata["metadata"] = json.dumps({"env_steps": segments * SEGMENT})
-    path = folder / "state.safetensors"
-    safetensors.numpy.save_file({"x": np.zeros(1)}, path, metadata=metadata)
+    path, arrays = folder / "state.safetensors", {"x": np.zeros(1)}
+    metadata["crc32"] = _checksum(arrays, metadata["metadata"])
+    safetensors.numpy.save_file(arrays, path, metadata=metadata)
     return str(folder.relative_to(spec.folder))
 
 
