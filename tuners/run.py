@@ -333,17 +333,19 @@ def _restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any)
     fetch_checkpoints(spec.folder, running)
     for row in writer.trials.values():
         job = job_from_row(row, json.loads(row["config"]))
+        if row["status"] != "running":
+            ended.append((job, outcome_of(row, row["stop_reason"])))
+            continue
         known = last[job.name]["env_steps"] if job.name in last else 0
         checkpoint = newest_checkpoint(spec.folder, job.name, known)
         reason = _end_reason(job, last.get(job.name), checkpoint, spec.scheduler, cut)
-        if row["status"] == "running" and reason is not None:
+        if reason is not None:
             row = _close(writer, job, last[job.name], checkpoint, reason)
-        if row["status"] == "running":
-            unfinished.append(job)
-            if checkpoint is not None:
-                checkpoints[job.name] = str(checkpoint.relative_to(spec.folder))
-        else:
-            ended.append((job, outcome_of(row, row["stop_reason"])))
+            ended.append((job, outcome_of(row, reason)))
+            continue
+        unfinished.append(job)
+        if checkpoint is not None:
+            checkpoints[job.name] = str(checkpoint.relative_to(spec.folder))
     plan.restore(ended, unfinished)
     return checkpoints
 
