@@ -74,6 +74,7 @@ def _fill() -> None:
     _begin(small_spec(Path("runs"), name="balance", task="balance", reward=baseline("balance")))
     older = Path("runs/older") / SPEC_FILE
     entries = yaml.safe_load(older.read_text())
+    del entries["crc32"]
     older.write_text(yaml.safe_dump(entries | {"code_version": "0123456789ab"}))
     (Path("runs/damaged") / SPEC_FILE).write_text("spec: [")
     truncated = Path("runs/truncated") / SPEC_FILE
@@ -136,10 +137,11 @@ def comparison(**changes: Any) -> str:
 
 
 def everything_in(folder: Path) -> dict[str, bytes | None]:
-    """Content of each file, None for a folder, by path."""
+    """Content of each file, None for a folder, by path; without what says who drove a sweep."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
+        if path.name != "driver.lock"
     }
 
 
