@@ -15,9 +15,9 @@ LOCK ?= requirements.lock
 COMPILE := echo "python-dateutil<3" | $(UV) pip compile --quiet --universal --generate-hashes \
   --no-header --no-emit-index-url --no-emit-find-links --constraint - $(ARGS) pyproject.toml
 
-# Tests take turns on one core most of the time, so two processes of pytest-xdist take half as long.
-# tests/conftest.py says which tests stay together. ARGS=-n0 for one process, as --pdb needs.
-IN_TWO := -n 2 --dist loadgroup
+# Most tests keep one core busy. tests/conftest.py says which stay together. ARGS=-n0 for one process,
+# as --pdb needs.
+IN_TWO := -n 2 --dist loadfile
 
 # What the slow tests need beside Python, each as command:package (Debian's name for it).
 SYSTEM := chromium:chromium

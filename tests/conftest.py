@@ -13,13 +13,14 @@ import pytest
 from beartype import beartype
 from hypothesis import settings
 from jaxtyping import Array, Float, install_import_hook
+from xdist.scheduler import LoadFileScheduling
 
 # Most tests run a program for less time than XLA takes to optimise it: this halves the time of all.
 # tests/rlcore/test_policy.py trains with the optimisations that a user has. For this process alone.
 jax.config.update("jax_disable_most_optimizations", True)
 
-# Fixtures, each of which takes longer to make than most files of tests take.
-SHARED = ("smoke", "ray_address", "extended", "population", "lost", "served")
+# Files that look at the sweep of fixture smoke, so that it is run in one process, once.
+SMOKE = [f"tests/e2e/test_{name}.py" for name in ("sweep", "browser", "report_page")]
 
 # Left out: rlcore.video and rlcore.policy, which annotate no shapes and say themselves what is
 # wrong with an argument.
@@ -48,17 +49,16 @@ def check_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
 install_import_hook(SHAPE_CHECKED, f"{__name__}.check_shapes")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests stay in one process where pytest-xdist has several.
+class TogetherScheduling(LoadFileScheduling):
+    """Hands whole files to processes: their tests need the same programs, and maybe one sweep."""
 
-    Those that look at the same sweep or Ray cluster, so that it is made once; else those of a file,
-    which need the same compiled programs.
-    """
-    for item in items:
-        needed = getattr(item, "fixturenames", ())
-        group = next((name for name in SHARED if name in needed), item.path.stem)
-        item.add_marker(pytest.mark.xdist_group(group))
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "smoke" if file in SMOKE else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TogetherScheduling:
+    return TogetherScheduling(config, log)
 
 
 # The same examples on each run: a failure is found by a change, not by luck. No deadline: the first

@@ -51,7 +51,12 @@ REGISTRY_HOSTS = (
 )
 
 # Where a package is imported under another name than it is installed by.
-MODULES = {"pillow": "PIL", "pyyaml": "yaml", "types-pyyaml": "yaml"}
+MODULES = {
+    "pillow": "PIL",
+    "pytest-xdist": "xdist",
+    "pyyaml": "yaml",
+    "types-pyyaml": "yaml",
+}
 
 
 def is_within(module: str, package: str) -> bool:
