@@ -27,7 +27,7 @@ from tuners.packed_trainable import PackedTrainable
 pytestmark = [*ON_RAY, pytest.mark.slow]
 
 SLOTS = 4
-TRIALS = 16  # forty, in one process: tests/tuners/test_pack.py
+TRIALS = 40
 SEARCH = {"media": False, "num_trials": TRIALS, "budget": 8 * SEGMENT, "grace_period": 2 * SEGMENT}
 ON_GPU = {"slots": SLOTS, "gpus_per_trial": 1.0}
 
