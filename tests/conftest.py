@@ -5,7 +5,7 @@ import os
 # Before anything imports jax.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -79,3 +79,20 @@ def strict_ranks() -> Iterator[None]:
     """An error where shapes are matched by adding axes in front, which hides mistakes."""
     with jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def environment_of_each_test() -> Iterator[None]:
+    """No test sees variables that one before it has set in this process, as scripts do."""
+    before = dict(os.environ)
+    yield
+    changed = {name for name in before.keys() | os.environ.keys() if _differs(name, before)}
+    for name in changed - {"PYTEST_CURRENT_TEST"}:
+        if name in before:
+            os.environ[name] = before[name]
+        else:
+            del os.environ[name]
+
+
+def _differs(name: str, before: Mapping[str, str]) -> bool:
+    return before.get(name) != os.environ.get(name)

@@ -76,7 +76,7 @@ PLANTED = {
     ),
     "not writable": (
         {"store_error": "PermissionError: /runs"},
-        ["cannot write to the store: PermissionError: /runs", "--runs-dir"],
+        ["cannot write to the store: PermissionError: /runs", "a store that every node can write"],
     ),
     "not shared": (
         {"unseen": (DRIVER, "head")},
