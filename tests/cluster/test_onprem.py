@@ -171,6 +171,6 @@ def test_the_old_sweep_is_still_in_mlflow_on_the_new_head(cluster, resumed):
     assert not cluster.laptop.mlflow_problem(cluster.runs / "cut")
 
 
-def test_ray_down_ends_ray_on_the_head(cluster, resumed):
+def test_ray_down_ends_ray_on_the_head(cluster, cut):
     cluster.laptop.down()
     assert_not_up(cluster)

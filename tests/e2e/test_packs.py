@@ -27,7 +27,7 @@ from tuners.packed_trainable import PackedTrainable
 pytestmark = [*ON_RAY, pytest.mark.slow]
 
 SLOTS = 4
-TRIALS = 40
+TRIALS = 16  # forty through packs, and each alone: tests/tuners/test_pack.py
 SEARCH = {"media": False, "num_trials": TRIALS, "budget": 8 * SEGMENT, "grace_period": 2 * SEGMENT}
 ON_GPU = {"slots": SLOTS, "gpus_per_trial": 1.0}
 
