@@ -53,6 +53,9 @@ can-make-hosts:
 	  echo "test-cluster: needs root, to make hosts of namespaces" >&2; exit 1; }
 	@unshare --fork --net --pid --mount --uts --ipc true || { \
 	  echo "test-cluster: root may not make namespaces here" >&2; exit 1; }
+	@! command -v ip >/dev/null 2>&1 || \
+	  unshare --net sh -c 'ip link add br0 type bridge && ip link add one type veth peer name other' || { \
+	  echo "test-cluster: root may not make networks here" >&2; exit 1; }
 
 lint: setup ## ruff: rules and formatting
 	@$(PY) -m ruff check .
