@@ -186,8 +186,7 @@ class SweepCallback(_NotSaved, Callback):
         Raises:
             OSError: the disk is full: another try would fail as well.
         """
-        self._tell("failed", {"trial": self._job(trial).name, "reason": _failure(trial)})
-        check_room(self._writer.folder)
+        self._failed(trial)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -197,9 +196,8 @@ class SweepCallback(_NotSaved, Callback):
         Raises:
             OSError: the disk is full: the job is not to blame.
         """
+        self._failed(trial)
         job = self._job(trial)
-        self._tell("failed", {"trial": job.name, "reason": _failure(trial)})
-        check_room(self._writer.folder)
         self._running.discard(job.name)
         spec, config = self._plan.spec, job.config
         floor = spec.judge.floor(config.full_length, config.ppo.steps_per_segment)
@@ -250,6 +248,11 @@ class SweepCallback(_NotSaved, Callback):
             self._writer.flush()  # what such a searcher was told it keeps, also through a kill
         self._plan.end(job.name, outcome)
         self._tell("ended", self._writer.trials[job.name])
+
+    def _failed(self, trial: Trial) -> None:
+        """Tells of a failure; raises OSError if the disk, and not the job, is to blame."""
+        self._tell("failed", {"trial": self._job(trial).name, "reason": _failure(trial)})
+        check_room(self._writer.folder)
 
     def _stop_reason(self, job: Job, row: dict[str, Any]) -> str | None:
         if row["diverged"]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.processes import Running, Scripts, descendants, kill, wait_until
+from tests.e2e.processes import Running, Scripts, alive, begun_at, descendants, kill, wait_until
 from tests.e2e.test_tracking import SERVER, answers, free_port
 from tuners.results import read_segments_after
 
@@ -213,14 +213,14 @@ class World:
         """Remembers what the driver has started: a pid may be given again."""
         for pid in {self.running.pid, *descendants(self.running.pid)}:
             with contextlib.suppress(OSError, IndexError):
-                self._processes.add((pid, _begun(pid)))
+                self._processes.add((pid, begun_at(pid)))
 
     def left_running(self) -> list[int]:
         """Pids of all that a driver had started and that has not ended."""
         found = []
         for pid, begun in self._processes:
             with contextlib.suppress(OSError, IndexError):
-                if _begun(pid) == begun and _state(pid) not in "ZX":
+                if alive(pid) and begun_at(pid) == begun:
                     found.append(pid)
         return found
 
@@ -265,12 +265,3 @@ def environment(clock: Path, ray_folder: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(_CLOCK), os.environ.get("PYTHONPATH", "")]),
         "CHAOS_CLOCK": str(clock),
     }
-
-
-def _begun(pid: int) -> str:
-    """When a process began, in the kernel's ticks."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-
-
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

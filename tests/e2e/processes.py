@@ -126,6 +126,11 @@ def alive(pid: int) -> bool:
         return False
 
 
+def begun_at(pid: int) -> str:
+    """When the process began, in the kernel's ticks: a pid may be given again."""
+    return _stat(pid)[19]
+
+
 def kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
