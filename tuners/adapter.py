@@ -20,6 +20,7 @@ from tuners.objectives import Outcome
 from tuners.phases import Job, Plan
 from tuners.results import OUTCOME_COLUMNS, ResultsWriter, config_json, now
 from tuners.searchers import LEARNING
+from tuners.stopping import replay
 from tuners.store import CHECKPOINTS_KEPT as KEPT_IN_STORE
 
 _FLUSH_SHARE = 0.1  # of the driver's time, at most
@@ -85,12 +86,16 @@ class InterruptStopper(_NotSaved, Stopper):
 
     def __init__(self, interrupted: threading.Event, running: set[str]) -> None:
         """``running`` holds the names of jobs in a worker."""
+        self.stopped: set[str] = set()  # Tune's ids of trials that end with the last report
         self._interrupted = interrupted
         self._running = running
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Returns whether the trial ends with this report."""
-        return self._interrupted.is_set()
+        """Returns whether the trial ends with this report; the scheduler is not asked then."""
+        if not self._interrupted.is_set():
+            return False
+        self.stopped.add(trial_id)
+        return True
 
     def stop_all(self) -> bool:
         """Returns whether nothing runs any more, so that waiting trials can go."""
@@ -108,15 +113,17 @@ class SweepCallback(_NotSaved, Callback):
         self,
         plan: Plan,
         writer: ResultsWriter,
-        interrupted: threading.Event,
+        scheduler: Any,
+        stopper: InterruptStopper,
         running: set[str],
         listeners: list[Listener],
         address: str | None = None,
     ) -> None:
-        """Shares ``running`` with ``InterruptStopper``; ``address`` is the sweep's in the store."""
+        """Shares ``running`` with the stopper; ``address`` is the sweep's in the store."""
         self._plan = plan
         self._writer = writer
-        self._interrupted = interrupted
+        self._scheduler = scheduler
+        self._stopper = stopper
         self._running = running
         self._listeners = listeners
         self._next_flush = -math.inf
@@ -160,8 +167,9 @@ class SweepCallback(_NotSaved, Callback):
         job = self._job(trial)
         row = dict(result) | {"trial": job.name, "phase": job.phase}
         row["segment"] = row["env_steps"] // job.config.ppo.steps_per_segment
-        row["stop_reason"] = self._stop_reason(job, row)
+        row["stop_reason"] = self._stop_reason(trial, job, row)
         row["done"] = row["stop_reason"] not in (None, "interrupted")
+        result["stop_reason"] = row["stop_reason"]  # Tune hands it to on_trial_complete
         if self._writer.add_segment(row):
             self._tell("segment", row)
 
@@ -173,10 +181,9 @@ class SweepCallback(_NotSaved, Callback):
         self._running.discard(job.name)
         self._checkpoints.pop(job.name, None)
         last = trial.last_result or {}
-        reason = self._stop_reason(job, last) if "env_steps" in last else "interrupted"
-        if reason is None or reason == "interrupted":
-            return
-        self._end(trial, job, outcome_of(last, reason), last)
+        reason = last.get("stop_reason")
+        if reason not in (None, "interrupted"):
+            self._end(trial, job, outcome_of(last, reason), last)
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -254,13 +261,14 @@ class SweepCallback(_NotSaved, Callback):
         self._tell("failed", {"trial": self._job(trial).name, "reason": _failure(trial)})
         check_room(self._writer.folder)
 
-    def _stop_reason(self, job: Job, row: dict[str, Any]) -> str | None:
+    def _stop_reason(self, trial: Trial, job: Job, row: dict[str, Any]) -> str | None:
         if row["diverged"]:
             return "diverged"
         if row["env_steps"] >= job.end:
             return "budget"
-        if self._interrupted.is_set():
-            return "interrupted"
+        if trial.trial_id in self._stopper.stopped:
+            # Tune did not ask the scheduler.  A resume would find the trial below the cut.
+            return self._plan.spec.scheduler if replay(self._scheduler, [row]) else "interrupted"
         return self._plan.spec.scheduler if row["done"] else None
 
     def _job(self, trial: Trial) -> Job:

@@ -214,7 +214,8 @@ def _train(
         }
 
     listeners: list[Listener] = [collect, screen.listen]
-    callback = SweepCallback(plan, writer, interrupted, running, listeners, spec.address)
+    stopper = InterruptStopper(interrupted, running)
+    callback = SweepCallback(plan, writer, scheduler, stopper, running, listeners, spec.address)
     screen.note("starting workers")
     if not plan.finished:
         with workers_of(spec) as workers, noticing(interrupted):
@@ -224,7 +225,7 @@ def _train(
                 workers,
                 scheduler,
                 PlanSearcher(plan, lambda job: to_tune(job) | workers.config, interrupted, most),
-                InterruptStopper(interrupted, running),
+                stopper,
                 callback,
             )
             with _plain_about_the_disk(spec):
@@ -327,7 +328,7 @@ def _restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any)
     """
     ended, unfinished, checkpoints = [], [], {}
     rows = read_segments(spec.folder)
-    cut = replay(scheduler, rows)
+    replay(scheduler, rows)
     last = {row["trial"]: row for row in rows}
     running = [name for name, row in writer.trials.items() if row["status"] == "running"]
     fetch_checkpoints(spec.folder, running)
@@ -338,7 +339,7 @@ def _restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any)
             continue
         known = last[job.name]["env_steps"] if job.name in last else 0
         checkpoint = newest_checkpoint(spec.folder, job.name, known)
-        reason = _end_reason(job, last.get(job.name), checkpoint, spec.scheduler, cut)
+        reason = _end_reason(job, last.get(job.name), checkpoint, spec.scheduler)
         if reason is not None:
             row = _close(writer, job, last[job.name], checkpoint, reason)
             ended.append((job, outcome_of(row, reason)))
@@ -351,21 +352,16 @@ def _restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any)
 
 
 def _end_reason(
-    job: Job,
-    last: dict[str, Any] | None,
-    checkpoint: Path | None,
-    scheduler: str,
-    cut: set[str],
+    job: Job, last: dict[str, Any] | None, checkpoint: Path | None, scheduler: str
 ) -> str | None:
     """Returns why a trial had ended whose end was not written any more, or None if it goes on.
 
-    One that spent its budget goes on from an earlier checkpoint if its last one is not there;
-    ``cut`` names those that an interruption kept from being stopped at a rung.
+    One that spent its budget goes on from an earlier checkpoint if its last one is not there.
     """
     if last is None or last["stop_reason"] in (scheduler, "diverged"):
         return None if last is None else str(last["stop_reason"])
     if last["stop_reason"] != "budget":
-        return scheduler if job.name in cut else None
+        return None
     saved = read_metadata(checkpoint / STATE_FILE)["env_steps"] if checkpoint else 0
     return "budget" if saved >= job.end else None
 

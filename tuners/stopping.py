@@ -71,7 +71,7 @@ class SearchPhaseASHA(InOrder, AsyncHyperBandScheduler):
         """Brings the rungs to where the reports of an earlier run, in their order, left them.
 
         Returns:
-            The jobs below the cut at a rung.  An interruption may have kept that from them.
+            The jobs below the cut at a rung.
         """
         stopped = set()
         for row in rows:

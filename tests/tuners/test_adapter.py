@@ -14,6 +14,7 @@ from tuners.adapter import InterruptStopper, PlanSearcher, SweepCallback
 from tuners.objectives import Outcome
 from tuners.phases import Plan
 from tuners.results import ResultsWriter, read_segments, read_trials
+from tuners.schedulers import SCHEDULERS
 
 FULL = 8 * SEGMENT
 
@@ -30,10 +31,13 @@ class Sweep:
         self.interrupted = threading.Event()
         self.running = set()
         self.heard = []
+        self.stopper = InterruptStopper(self.interrupted, self.running)
+        self.scheduler = SCHEDULERS[spec.scheduler](spec)
         self.callback = SweepCallback(
             self.plan,
             self.writer,
-            self.interrupted,
+            self.scheduler,
+            self.stopper,
             self.running,
             [lambda event, row: self.heard.append((event, row["trial"]))],
         )
@@ -41,16 +45,21 @@ class Sweep:
     def start(self):
         job = self.plan.next_job()
         trial = SimpleNamespace(
-            config={"job": job.name}, last_result=None, checkpoint=None, error_file=None
+            trial_id=f"id of {job.name}",
+            config={"job": job.name, "phase": job.phase},
+            last_result=None,
+            checkpoint=None,
+            error_file=None,
         )
         self.callback.on_trial_start(0, [], trial)
         return trial
 
     def report(self, trial, segment, **columns):
-        """A segment's report; ``done`` is what Tune makes of trainable, scheduler and stopper."""
+        """A segment's report; ``done`` is what Tune makes of trainable and scheduler."""
         row = {"env_steps": segment * SEGMENT, "objective": 10.0 * segment, "score": 7.0}
         row |= {"final_score": 4.0, "steps_to_threshold": 0.5}
         row |= {"seed_scores": [1.0, 2.0], "diverged": False, "done": False, "time": 5.0} | columns
+        row["done"] |= self.stopper(trial.trial_id, row)
         trial.last_result = row
         self.callback.on_trial_result(0, [], trial, row)
         return row
@@ -129,7 +138,7 @@ def test_why_a_trial_ended(sweep, segment, columns, reason):
 def test_a_trial_that_was_interrupted_stays_unfinished(sweep):
     trial = sweep.start()
     sweep.interrupted.set()
-    sweep.report(trial, 2, done=True)
+    sweep.report(trial, 2)
     sweep.complete(trial)
     trials, segments = sweep.tables()
     assert trials["trial-000"]["status"] == "running"
@@ -137,6 +146,31 @@ def test_a_trial_that_was_interrupted_stays_unfinished(sweep):
     assert sweep.plan.outcomes == {}
     assert sweep.running == set(), "the run can end"
     assert ("ended", "trial-000") not in sweep.heard
+
+
+def test_an_interrupted_trial_below_the_cut_of_its_rung_is_finished(sweep):
+    """It is what a resume would make of it; the table must say so from the beginning."""
+    rung = int(min(sweep.scheduler.rungs)) // SEGMENT
+    better, worse = sweep.start(), sweep.start()
+    sweep.scheduler.on_trial_add(None, better)
+    sweep.scheduler.on_trial_result(None, better, sweep.report(better, rung, objective=2.0))
+    sweep.interrupted.set()
+    sweep.report(worse, rung, objective=1.0)
+    sweep.complete(worse)
+    trials, segments = sweep.tables()
+    assert (segments[1]["done"], segments[1]["stop_reason"]) == (True, "asha")
+    assert (trials["trial-001"]["status"], trials["trial-001"]["stop_reason"]) == (
+        "finished",
+        "asha",
+    )
+
+
+def test_a_trial_that_ended_just_before_the_interruption_is_finished(sweep):
+    trial = sweep.start()
+    sweep.report(trial, 2, done=True)
+    sweep.interrupted.set()
+    sweep.complete(trial)
+    assert sweep.tables()[0]["trial-000"]["stop_reason"] == "asha"
 
 
 def test_an_interrupted_trial_that_had_just_ended_is_finished(sweep):
