@@ -71,14 +71,15 @@ def search(
     """
     import ray
 
-    from tuners import pack_server, run, workers
+    from tuners import run, workers
+    from tuners.packs import server
     from tuners.phases import Plan
 
     class SearchOnly(Plan):
         def _candidates(self) -> Any:
             return self._searches()
 
-    pack_server.make_pack = InstantPack
+    server.make_pack = InstantPack
     if trainable is not None:
         workers.PackedTrainable = trainable  # type: ignore[misc, assignment]
     plan = SearchOnly(spec)

@@ -100,7 +100,7 @@ def describe_device() -> dict[str, Any]:
 
 def measure_rate(shape: PPOConfig, slots: int) -> float:
     """Returns the steps/s of all trials of a full pack."""
-    from tuners.calibration import time_pack
+    from tuners.packs.calibration import time_pack
 
     config = TrialConfig(reward=baseline("swingup"), ppo=shape, budget=shape.steps_per_segment * 64)
     return time_pack(config, slots)
@@ -191,7 +191,7 @@ def train_together(
     trials: dict[str, tuple[TrialConfig, list[int]]],
 ) -> dict[str, list[dict[str, Any]]]:
     """Returns the rows of trials that one program trains from beginning to end."""
-    from tuners.pack import Pack
+    from tuners.packs.pack import Pack
 
     pack = Pack(len(trials))
     entry = {"objective": ("area", 0.0), "until": None, "resume_from": None}

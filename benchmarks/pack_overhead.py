@@ -29,7 +29,7 @@ TRIALS_A_SLOT = 6
 
 def timed_trainable(folder: Path) -> type:
     """Returns the trials' class; each process leaves the CPU time it had when its first began."""
-    from tuners.packed_trainable import PackedTrainable
+    from tuners.packs.trainable import PackedTrainable
 
     class Timed(PackedTrainable):
         def setup(self, config: dict[str, Any]) -> None:

@@ -31,8 +31,8 @@ def main(flags: Flags) -> int:
 
     from sweeps.search import make_console
     from tuners.names import check_name
+    from tuners.outputs import check_out_file
     from tuners.report.side_by_side import lines_of, load_sweeps, write_comparison
-    from tuners.spec import check_out_file
 
     check_out_file(flags.out, "--out")
     for name in flags.sweeps:

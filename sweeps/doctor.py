@@ -16,7 +16,7 @@ from sweeps import places
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tuners.examination import NodeFacts
+    from tuners.cluster.examination import NodeFacts
 
 _LOG_WIDTH = 110
 
@@ -50,9 +50,10 @@ def main(flags: Flags) -> int:
     from rich.markup import escape
 
     from tuners.login import masked
+    from tuners.outputs import check_tracking_uri
     from tuners.ray_settings import apply_ray_settings
     from tuners.space import BadInput
-    from tuners.spec import DEFAULT_TRACKING_URI, check_tracking_uri
+    from tuners.spec import DEFAULT_TRACKING_URI
     from tuners.store import check_address
 
     tracking_uri = flags.tracking_uri or DEFAULT_TRACKING_URI
@@ -64,8 +65,8 @@ def main(flags: Flags) -> int:
     if flags.expect_gpus < 0:
         raise BadInput(f"expect_gpus is {flags.expect_gpus}, but must be at least 0")
     apply_ray_settings(flags.address)
-    from tuners.doctor import diagnose  # Ray takes seconds to import
-    from tuners.joining import joined
+    from tuners.cluster.doctor import diagnose  # Ray takes seconds to import
+    from tuners.cluster.joining import joined
 
     with joined(flags.address, "sweeps/doctor.py"):
         found = diagnose(
@@ -85,7 +86,7 @@ def main(flags: Flags) -> int:
 
 
 def _check_file(path: Path) -> int:
-    from tuners.cluster_file import check_cluster_file, unchosen_values
+    from tuners.cluster.cluster_file import check_cluster_file, unchosen_values
     from tuners.space import BadInput
 
     if not path.is_file():

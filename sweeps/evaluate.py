@@ -35,7 +35,7 @@ def main(flags: Flags) -> int:
     from rich.table import Table
 
     from tuners.evaluation import evaluate_export
-    from tuners.spec import check_out_file
+    from tuners.outputs import check_out_file
 
     if flags.video is not None:
         check_out_file(flags.video, "--video")

@@ -36,7 +36,7 @@ def main(flags: Flags) -> int:
     """Exports, then registers; a server that does not answer does not undo the export."""
     from tuners.export import check_out, export, load_best, register
     from tuners.login import masked
-    from tuners.spec import check_tracking_uri
+    from tuners.outputs import check_tracking_uri
 
     check_out(flags.out)
     spec = find_sweep(flags.runs_dir, flags.sweep, flags.storage)

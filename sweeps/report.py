@@ -28,8 +28,8 @@ class Flags:
 def main(flags: Flags) -> int:
     """Writes the report and prints where it is."""
     from tuners.names import check_name
+    from tuners.outputs import check_out_file
     from tuners.report.write import write_report
-    from tuners.spec import check_out_file
 
     check_name(flags.sweep)
     if flags.out is not None:

@@ -80,7 +80,7 @@ def run_search(
     if flags.searcher is None and flags.scheduler != "pbt":  # which searches by itself
         flags = replace(flags, searcher=searcher)
     if joins_cluster(flags.address):
-        from tuners.joining import check_joinable  # imports Ray
+        from tuners.cluster.joining import check_joinable  # imports Ray
 
         check_joinable(flags.address, f"sweeps/{Path(script).name}")
     spec = _make_spec(flags, default_space)
@@ -124,7 +124,7 @@ def _submit(flags: Flags, cluster: Path, script: str) -> int:
         name = f"space-{time.strftime('%Y%m%d-%H%M%S')}.yaml"
         files[name] = flags.space
         flags = replace(flags, space=Path(name))
-    from tuners.submit import run_on_cluster  # imports Ray
+    from tuners.cluster.submit import run_on_cluster  # imports Ray
 
     arguments = as_arguments(replace(flags, cluster=None))
     return run_on_cluster(cluster, f"sweeps/{Path(script).name}", arguments, files)

@@ -26,7 +26,8 @@ def main(flags: Flags) -> int:
     """Brings MLflow up to date once."""
     from tuners.login import masked
     from tuners.names import check_name
-    from tuners.spec import check_tracking_uri, load_spec
+    from tuners.outputs import check_tracking_uri
+    from tuners.spec import load_spec
     from tuners.tracking import Follower
 
     check_name(flags.sweep)

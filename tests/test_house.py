@@ -375,7 +375,7 @@ def test_every_imported_package_is_a_dependency():
     known = {*PACKAGES, *sys.stdlib_module_names, *map(module_of, RUNTIME)}
     optional = {
         "tuners/simulators.py": set(map(module_of, EXTRAS["simulators"])),
-        "tuners/cluster_file.py": set(map(module_of, EXTRAS["aws"])),
+        "tuners/cluster/cluster_file.py": set(map(module_of, EXTRAS["aws"])),
     }
     wrong = {
         f"{name_of(path)} imports {module}"

@@ -31,9 +31,9 @@ from tuners.layout import (
     video_path,
 )
 from tuners.login import whole_uri
+from tuners.outputs import check_writable
 from tuners.results import read_trials
 from tuners.space import BadInput
-from tuners.spec import check_writable
 from tuners.store import fetch
 from tuners.tracking import SUMMARY, read_state
 from tuners.validate import FINAL_WINDOW, read_comparison

@@ -19,12 +19,12 @@ from rich.console import Console
 
 from rlcore.checkpoint import read_metadata
 from rlcore.files import check_room, replacing
-from tuners import tracking
+from tuners import following
 from tuners.adapter import InterruptStopper, Listener, PlanSearcher, SweepCallback, outcome_of
+from tuners.cluster.doctor import quick_check
+from tuners.cluster.joining import joined
 from tuners.console import SweepConsole
-from tuners.doctor import quick_check
 from tuners.interrupts import noticing
-from tuners.joining import joined
 from tuners.layout import COMPARISON_FILE, STATE_FILE, TUNE_FOLDER, newest_checkpoint
 from tuners.media import MediaQueue
 from tuners.mirror import Mirror
@@ -147,7 +147,7 @@ def run_jobs(
         Interrupted: Ctrl-C was pressed.
         BadInput: the cluster cannot be joined, or is not fit.
     """
-    follower = tracking.start_following(spec.folder, spec.tracking_uri)
+    follower = following.start_following(spec.folder, spec.tracking_uri)
     mirror = None if spec.address is None else Mirror(spec.folder, spec.address)
     tracked = False
     try:
@@ -165,14 +165,14 @@ def run_jobs(
                 segments, failures = _train(spec, plan, screen, media, is_filmed)
                 failures += conclude(media, screen)
             screen.note("writing to MLflow")
-            tracked = tracking.stop_following(follower, timeout=60.0)
+            tracked = following.stop_following(follower, timeout=60.0)
             if mirror is not None:
                 screen.note("copying to the store")
                 failures += mirror.close()
                 mirror = None  # closed: the store is not asked once more
     finally:
         if follower.poll() is None:
-            tracking.stop_following(follower, timeout=10.0)
+            following.stop_following(follower, timeout=10.0)
         if mirror is not None:
             mirror.close()
     return Ran(segments, cores, tracked, failures)

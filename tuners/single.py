@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcore.video import write_film_strip, write_video
-from tuners import tracking
+from tuners import following
 from tuners.interrupts import noticing
 from tuners.layout import (
     MEDIA_FOLDER,
@@ -46,14 +46,14 @@ def run_single(
     Raises:
         TrainingInterrupted: Ctrl-C was pressed; the run can be resumed.
     """
-    follower = tracking.start_following(spec.folder, spec.tracking_uri)
+    follower = following.start_following(spec.folder, spec.tracking_uri)
     try:
         with ThreadPoolExecutor(1) as drawing:
             _train(spec, video_every, on_segment, drawing)
-        return tracking.stop_following(follower, timeout=60.0)
+        return following.stop_following(follower, timeout=60.0)
     finally:
         if follower.poll() is None:
-            tracking.stop_following(follower, timeout=10.0)
+            following.stop_following(follower, timeout=10.0)
 
 
 def _train(

@@ -1,48 +1,40 @@
 """A sweep's one typed description, and the file it is kept in."""
 
 import errno
-import hashlib
 import os
-import subprocess
 import tempfile
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import yaml
 
-import rlcore
 from rlcore.files import replacing
-from rlcore.tasks import TASKS
-from tuners import results
 from tuners.config import TrialConfig, check_space, static_configs
 from tuners.layout import SPEC_FILE
-from tuners.login import masked, whole_uri, without_password
+from tuners.login import without_password
 from tuners.names import check_name
 from tuners.objectives import OBJECTIVES, PARETO, Objective
+from tuners.outputs import check_tracking_uri, check_writable
 from tuners.presets import PRESETS, preset_for
 from tuners.reading import read_yaml
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import check_searcher
 from tuners.space import BadInput, Domain, as_choice, grid, is_number, parse_stored_space
 from tuners.store import check_address, check_store
+from tuners.versions import VERSIONED, code_version, git_revision, versions
 
-TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 MAX_SEED = 100_000
 MAX_PENALTY = 10
 MAX_SLOTS = 1000
 PRECISIONS = ("float32", "tensorfloat32")  # as JAX calls them
-_SQLITE = b"SQLite format 3\0"
 _CHECKSUM = "crc32"  # the last line of sweep.yaml
 MAX_TRIALS = 1_000_000
 MAX_SEEDS = 10_000  # in a phase: those of different phases never meet
-_VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
 
 
 @dataclass(frozen=True)
@@ -386,7 +378,7 @@ def _read_spec_file(folder: Path) -> dict[str, Any]:
     body, found, _ = text.rpartition(f"{_CHECKSUM}: ")
     if found and text != f"{body}{_checksum_line(body)}":
         raise BadInput("it is not as it was written (its checksum differs)")
-    if not found and set(entries["versions"]) != set(_VERSIONED):
+    if not found and set(entries["versions"]) != set(VERSIONED):
         raise BadInput("its end is missing")
     return entries
 
@@ -403,102 +395,3 @@ def check_code_version(folder: Path) -> None:
             f"sweep '{folder.name}' was begun with code version {begun_with}, but this is"
             f" {code_version()}: its curves would not continue; begin a new sweep"
         )
-
-
-def code_version() -> str:
-    """Returns a hash of what decides a curve: the source of ``rlcore`` and the file schemas."""
-    digest = hashlib.sha256(str(results.SCHEMA_VERSION).encode())
-    for schema in (results.TRIALS_SCHEMA, *map(results.segments_schema, TASKS)):
-        digest.update(schema.to_string(show_field_metadata=False).encode())
-    root = Path(rlcore.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def git_revision() -> str:
-    """Returns the checkout's revision, or "unknown" outside one."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(rlcore.__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return found.stdout.strip()
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of the packages that results depend on."""
-    return {name: version(name) for name in _VERSIONED}
-
-
-def check_tracking_uri(uri: str) -> None:
-    """Refuses a tracking URI that can never work.  A server that does not answer may yet.
-
-    Raises:
-        BadInput: an unknown scheme, a local store that cannot be written, or a password that the
-            sweep did not keep and nobody gave again.
-    """
-    shown = masked(uri)
-    try:
-        parts = urlsplit(without_password(uri))
-        scheme, named = parts.scheme.split("+")[0], parts.hostname
-        _ = parts.port  # which is no number, or too large
-    except ValueError as error:
-        raise BadInput(f"tracking URI is '{shown}', but {error}") from None
-    if scheme not in TRACKING_SCHEMES:
-        raise BadInput(f"tracking URI is '{shown}'; allowed schemes: {', '.join(TRACKING_SCHEMES)}")
-    if scheme == "sqlite":
-        if not uri.startswith("sqlite:///"):
-            raise BadInput(f"tracking URI is '{shown}'; of a local store give sqlite:///FILE")
-        store = Path(uri.removeprefix("sqlite:///"))
-        check_out_file(store, "MLflow store")
-        if store.exists() and _first_bytes(store, len(_SQLITE)) not in (b"", _SQLITE):
-            raise BadInput(f"MLflow store {store} is no SQLite database; name another file")
-    elif not named:
-        raise BadInput(f"tracking URI is '{shown}', but names no host")
-    elif scheme.startswith("http") and parts.username and not parts.password:
-        raise BadInput(f"tracking URI is '{shown}'; a name needs a password, as NAME:PASSWORD@HOST")
-    whole_uri(uri)
-
-
-def _first_bytes(path: Path, count: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(count)
-
-
-def check_out_file(path: Path, what: str) -> None:
-    """Refuses a file that cannot be written.
-
-    Raises:
-        BadInput: why.
-    """
-    check_writable(path, what)
-    if path.is_dir():
-        raise BadInput(f"{what} {path} is a folder; name a file in it")
-
-
-def check_writable(path: Path, what: str) -> None:
-    """Refuses a file or folder that this user cannot write, or whose first parent is not a folder.
-
-    Raises:
-        BadInput: what it is, and where.
-    """
-    nearest = path
-    try:
-        while not nearest.exists() and nearest != nearest.parent:
-            nearest = nearest.parent
-    except OSError as error:  # such as a name that is too long
-        raise BadInput(f"{what} {path} cannot be written: {error.strerror}") from error
-    if nearest != path and not nearest.is_dir():
-        raise BadInput(f"{what} {path} cannot be written: {nearest} is not a folder")
-    if not os.access(nearest, os.W_OK):
-        raise BadInput(f"{what} {path} cannot be written: {nearest} is read-only for this user")
-    if nearest.is_dir() and os.statvfs(nearest).f_flag & os.ST_RDONLY:
-        raise BadInput(f"{what} {path} cannot be written: {nearest} is on a read-only file system")

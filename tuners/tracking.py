@@ -1,16 +1,12 @@
-"""MLflow follows a sweep: a process of its own copies the sweep's tables and files into MLflow.
+"""Copies a sweep's tables and files into MLflow.
 
-The tables on disk are the spool.  Training never waits for MLflow and cannot fail with it; what a
-server missed while it was away is written when it answers again, or by ``sweeps/track.py`` later.
-Runs are found again by their tags, which also say how much of each was written: so nothing is
-written to a second run, and a server that was set back to an older copy gets what it lost.
+The tables on disk are the spool: what a server missed while it was away is written when it answers
+again.  Runs are found again by their tags, which also say how much of each was written: so nothing
+is written to a second run, and a server that was set back to an older copy gets what it lost.
 """
 
 import json
 import os
-import select
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,15 +30,13 @@ from tuners.layout import (
     film_strip_path,
     video_path,
 )
-from tuners.login import masked, whole_uri
-from tuners.pinning import use_idle_time
+from tuners.login import whole_uri
 from tuners.reading import read_json, read_yaml
 from tuners.results import read_segments_after, read_trials
 from tuners.store import fetch
 
 SUMMARY = "sweep"
 TRIAL = "trial-000"
-FOLLOW_EVERY = 1.0
 METRICS = (
     "objective",
     "score",
@@ -70,7 +64,6 @@ _REPORTED = "reported_env_steps"  # a tag
 _SQLITE = "sqlite:///"
 # What failed is tried again a second later in any case.
 _CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-_LAST_TIMEOUT = "3"  # s, at the end of a sweep whose server did not answer before
 _SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, SHAPES_FILE, TRIALS_FILE, REPORT_FILE)
 
 
@@ -458,33 +451,6 @@ def _rename_if_free(path: Path, new: Path) -> None:
         path.rename(new)
 
 
-def start_following(folder: Path, tracking_uri: str) -> "subprocess.Popen[bytes]":
-    """Returns the process that follows ``folder``; it finishes by itself once its input closes.
-
-    Its input closes with the driver, however that ends, so it never outlives a sweep for long.
-    """
-    command = [sys.executable, "-m", "tuners.tracking", str(folder.absolute()), tracking_uri]
-    log = (folder / "mlflow.log").open("ab")
-    # A process group of its own: Ctrl-C is the driver's to answer.  Not a session of its own: Linux
-    # shares a core evenly between sessions, whatever runs in them.
-    with log:
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, process_group=0
-        )
-
-
-def stop_following(process: "subprocess.Popen[bytes]", timeout: float) -> bool:
-    """Lets the follower finish; returns whether MLflow holds everything."""
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        return process.wait(timeout) == 0
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return False
-
-
 def read_state(folder: Path) -> dict[str, Any]:
     """Returns what was written to MLflow; nothing if that is not known, or damaged.
 
@@ -512,38 +478,3 @@ def run_link(folder: Path) -> str | None:
         f"#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"
         f"&searchFilter={shown}"
     )
-
-
-def _follow(folder: Path, tracking_uri: str) -> int:
-    """Syncs every second until the input closes, then once for all; returns the exit status."""
-    use_idle_time()
-    follower = Follower(folder, tracking_uri)
-    last_error = ""
-    while not _input_closed(FOLLOW_EVERY):
-        if not (folder / TRIALS_FILE).exists():
-            continue  # making a new store takes seconds, which the start has better use for
-        last_error = _attempt(follower.sync, last_error)
-    if last_error:
-        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = _LAST_TIMEOUT  # nobody waits for it for long
-    return 1 if _attempt(follower.finish, "") else 0
-
-
-def _attempt(action: Any, last_error: str) -> str:
-    """Runs ``action``; returns the error that MLflow answered with, and logs each kind once."""
-    try:
-        action()
-    except Exception as error:  # MLflow's clients raise all kinds; none may end the follower
-        text = f"{type(error).__name__}: {masked(' '.join(str(error).split()))[:300]}"
-        if text != last_error:
-            print(text, file=sys.stderr, flush=True)
-        return text
-    return ""
-
-
-def _input_closed(timeout: float) -> bool:
-    readable, _, _ = select.select([sys.stdin.fileno()], [], [], timeout)
-    return bool(readable) and not os.read(sys.stdin.fileno(), 1024)
-
-
-if __name__ == "__main__":
-    sys.exit(_follow(Path(sys.argv[1]), sys.argv[2]))

@@ -4,10 +4,10 @@ import socket
 import urllib.request
 from urllib.parse import urlsplit
 
-from tuners.examination import in_a_line
+from tuners.cluster.examination import in_a_line
 from tuners.login import masked, whole_uri, without_login
+from tuners.outputs import check_tracking_uri
 from tuners.space import BadInput
-from tuners.spec import check_tracking_uri
 
 _ANSWERS_WITHIN = 5.0  # seconds
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}

@@ -11,9 +11,9 @@ from typing import Any
 import ray
 import yaml
 
-from tuners.calibration import slots_that_pay
-from tuners.pack_server import keep_packs
-from tuners.packed_trainable import PackedTrainable
+from tuners.packs.calibration import slots_that_pay
+from tuners.packs.server import keep_packs
+from tuners.packs.trainable import PackedTrainable
 from tuners.ray_settings import gpu_environment
 from tuners.spec import SweepSpec
 from tuners.trainable import SegmentTrainable

@@ -28,7 +28,7 @@ from tests.e2e.processes import wait_until
 from tests.e2e.record import assert_one_run_a_trial, assert_whole, curves, trials_once
 from tuners.layout import COMPARISON_FILE, STATE_FILE
 from tuners.results import read_segments
-from tuners.spec import code_version
+from tuners.versions import code_version
 
 MOST_FAULTS = 3
 

@@ -111,7 +111,7 @@ def gcs_killed(world: World, draw: random.Random) -> None:
 
 @fault("`kill -9` of the process that writes to MLflow")
 def follower_killed(world: World, draw: random.Random) -> None:
-    for pid in _with_title(world, "-m tuners.tracking"):
+    for pid in _with_title(world, "-m tuners.following"):
         kill(pid)
 
 

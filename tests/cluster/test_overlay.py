@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from tests.cluster.overlay import AWS, ONPREM, ROOT, Overlay
-from tuners.cluster_file import unchosen_values
+from tuners.cluster.cluster_file import unchosen_values
 
 OVERLAYS = pytest.mark.parametrize("overlay", [ONPREM, AWS], ids=lambda overlay: overlay.file)
 

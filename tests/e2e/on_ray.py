@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tuners import tracking
+from tuners import following
 from tuners.run import SweepResult, run_sweep
 from tuners.spec import SweepSpec, prepare
 
@@ -37,5 +37,5 @@ def without_mlflow(folder: Path, tracking_uri: str) -> "subprocess.Popen[bytes]"
 def run_quietly(spec: SweepSpec, address: str, *, resume: bool = False) -> Ran:
     prepare(spec, resume=resume)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracking, "start_following", without_mlflow)
+        patch.setattr(following, "start_following", without_mlflow)
         return Ran(spec, run_sweep(spec, console=Console(quiet=True), address=address))

@@ -15,7 +15,7 @@ import yaml
 
 from sweeps import cli, search, shapes
 from tests.tuners.small import CONFIG, segment_row, small_spec, trial_row
-from tuners import single, tracking
+from tuners import following, single, tracking
 from tuners.config import baseline
 from tuners.layout import SPEC_FILE
 from tuners.results import ResultsWriter
@@ -27,7 +27,7 @@ _WHAT_COMES_NEXT = (
     (ray, "init"),
     (search, "start_compiling"),
     (shapes, "start_compiling"),
-    (tracking, "start_following"),
+    (following, "start_following"),
     (tracking.Follower, "finish"),
     (single, "Trial"),
 )

@@ -24,7 +24,8 @@ import ray
 import rlcore
 from tests.e2e.processes import Scripts
 from tests.tuners.small import small_spec
-from tuners import doctor, run
+from tuners import run
+from tuners.cluster import doctor
 from tuners.ray_settings import SETTINGS
 from tuners.space import BadInput
 

@@ -19,15 +19,16 @@ import ray
 from tests.e2e.on_ray import ON_RAY, Ran, run_quietly
 from tests.e2e.record import Curves, assert_whole, segments_once, trials_once
 from tests.tuners.small import SEGMENT, small_spec
-from tuners import pack_server, workers
+from tuners import workers
 from tuners.layout import STATE_FILE
-from tuners.pack import Pack
-from tuners.packed_trainable import PackedTrainable
+from tuners.packs import server
+from tuners.packs.pack import Pack
+from tuners.packs.trainable import PackedTrainable
 
 pytestmark = [*ON_RAY, pytest.mark.slow]
 
 SLOTS = 4
-TRIALS = 16  # forty through packs, and each alone: tests/tuners/test_pack.py
+TRIALS = 16  # forty through packs, and each alone: tests/tuners/packs/test_pack.py
 SEARCH = {"media": False, "num_trials": TRIALS, "budget": 8 * SEGMENT, "grace_period": 2 * SEGMENT}
 ON_GPU = {"slots": SLOTS, "gpus_per_trial": 1.0}
 
@@ -169,7 +170,7 @@ def test_a_search_survives_a_divergence_a_dead_pack_a_dead_trial_and_a_damaged_c
     def make_pack(slots: int) -> Pack:
         return pack_with_accidents(tmp_path)(slots)
 
-    monkeypatch.setattr(pack_server, "make_pack", make_pack)
+    monkeypatch.setattr(server, "make_pack", make_pack)
     monkeypatch.setattr(workers, "PackedTrainable", trainable_with_accidents(tmp_path))
     ran = run_quietly(small_spec(tmp_path / "runs", **SEARCH, **ON_GPU), ray_address)
     assert (tmp_path / "pack").exists()

@@ -117,7 +117,7 @@ def test_none_of_rays_own_files_holds_one(told):
 
 
 def test_no_command_line_holds_one(told):
-    assert any("tuners.tracking" in command for command in told.commands)
+    assert any("tuners.following" in command for command in told.commands)
     assert any("gcs_server" in command for command in told.commands)
     assert not [c for c in told.commands for secret in SECRETS if secret in c]
 

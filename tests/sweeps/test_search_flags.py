@@ -9,7 +9,7 @@ import pytest
 from sweeps import cli
 from sweeps.search import run_search
 from sweeps.search_flags import Flags, as_arguments
-from tuners import submit
+from tuners.cluster import submit
 from tuners.space import BadInput
 
 GIVEN = {

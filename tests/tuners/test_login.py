@@ -5,7 +5,8 @@ import yaml
 
 from tests.tuners.small import refusal, small_spec
 from tuners.login import hide_login, masked, whole_uri, without_login
-from tuners.spec import check_tracking_uri, load_spec, prepare
+from tuners.outputs import check_tracking_uri
+from tuners.spec import load_spec, prepare
 
 SECRET = "hunter2/planted"
 DATABASE = f"postgresql://me:{SECRET}@127.0.0.1:1/mlflow?sslmode=require"

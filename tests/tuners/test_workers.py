@@ -6,7 +6,7 @@ import pytest
 
 from tests.tuners.small import small_spec
 from tuners import workers
-from tuners.packed_trainable import PackedTrainable
+from tuners.packs.trainable import PackedTrainable
 from tuners.trainable import SegmentTrainable
 from tuners.workers import largest_cluster, workers_of
 

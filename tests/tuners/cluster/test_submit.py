@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.e2e.processes import alive
-from tuners import submit
+from tuners.cluster import submit
 from tuners.space import BadInput
 
 # Stands in for `ray dashboard FILE -p PORT --remote-port 8265`.

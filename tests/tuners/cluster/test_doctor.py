@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tuners.doctor import _within
+from tuners.cluster.doctor import _within
 
 pytestmark = [
     # Of Ray, when it is imported.

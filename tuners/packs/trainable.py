@@ -1,6 +1,6 @@
 """Ray Tune's view of a trial in a pack: a light process that asks for each segment.
 
-It never loads JAX: the pack of its GPU, which ``tuners/pack_server.py`` makes, trains.
+It never loads JAX: the pack of its GPU, which ``tuners/packs/server.py`` makes, trains.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import ray
 from ray import tune
 from ray.exceptions import RayActorError
 
-from tuners.pack_server import CPU, Place
+from tuners.packs.server import CPU, Place
 from tuners.trainable import CheckpointClock, begin_again
 
 _MOST_DEATHS = 3  # of a pack while a trial enters it

@@ -1,6 +1,6 @@
 """Is this cluster fit for a sweep?  Every node is asked; what is wrong is said in plain lines.
 
-``tuners/examination.py`` is what runs on each node, ``tuners/faults.py`` judges what it found.
+``examination.py`` is what runs on each node, ``faults.py`` judges what it found.
 """
 
 import threading
@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tuners.examination import (
+from tuners.cluster.examination import (
     DRIVER,
     NodeFacts,
     Store,
@@ -27,7 +27,7 @@ from tuners.examination import (
     software,
     train_a_segment,
 )
-from tuners.faults import find_faults
+from tuners.cluster.faults import find_faults
 from tuners.tracking_check import tracking_fault
 
 _CLOCK_READINGS = 5

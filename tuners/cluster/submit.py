@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from tuners.cluster_file import TOKEN_FILE, check_cluster_file, unchosen_values
+from tuners.cluster.cluster_file import TOKEN_FILE, check_cluster_file, unchosen_values
 from tuners.space import BadInput
 
 DASHBOARD = 8265  # port on the head, where jobs are taken

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tuners import cluster_file
-from tuners.cluster_file import check_cluster_file, unchosen_values
+from tuners.cluster import cluster_file
+from tuners.cluster.cluster_file import check_cluster_file, unchosen_values
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 AWS, ONPREM = "cluster.yaml", "cluster.onprem.yaml"
 GONE = object()
 

@@ -8,7 +8,8 @@ import ray
 
 from rlcore.files import replacing
 from tuners.ray_settings import gpu_environment
-from tuners.spec import SweepSpec, code_version
+from tuners.spec import SweepSpec
+from tuners.versions import code_version
 
 if TYPE_CHECKING:
     from tuners.config import TrialConfig
@@ -71,7 +72,7 @@ def rates_by_width(config: "TrialConfig", most: int) -> dict[int, float]:
 
 def time_pack(config: "TrialConfig", width: int) -> float:
     """Returns the steps/s of all trials in a full pack, its first segment left out."""
-    from tuners.pack import Pack
+    from tuners.packs.pack import Pack
 
     pack = Pack(width)
     seeds = list(range(config.ppo.seeds_per_trial))

@@ -1,6 +1,6 @@
-"""What a node of a cluster finds out about itself; ``tuners/doctor.py`` asks every node for it.
+"""What a node of a cluster finds out about itself; ``doctor.py`` asks every node for it.
 
-Nothing here judges: ``tuners/faults.py`` does.
+Nothing here judges: ``faults.py`` does.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pyarrow.fs import FileSelector, FileSystem
 
-from tuners.spec import code_version, versions
+from tuners.versions import code_version, versions
 
 GB = 1e9
 DRIVER = "driver"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tuners.pack_server import PackServer
+from tuners.packs.server import PackServer
 
 
 class ScriptedPack:

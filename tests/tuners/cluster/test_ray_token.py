@@ -3,7 +3,7 @@
 import pytest
 from ray._private.authentication.authentication_token_setup import generate_and_save_token
 
-from tuners.ray_token import keep_token_private
+from tuners.cluster.ray_token import keep_token_private
 
 
 @pytest.fixture

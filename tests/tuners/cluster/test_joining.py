@@ -7,8 +7,8 @@ import pytest
 from ray._private import services
 
 from tests.tuners.small import refusal
-from tuners import joining
-from tuners.joining import check_joinable, joined
+from tuners.cluster import joining
+from tuners.cluster.joining import check_joinable, joined
 
 SCRIPT = "sweeps/doctor.py"
 

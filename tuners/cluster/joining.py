@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tuners.examination import in_a_line
+from tuners.cluster.examination import in_a_line
+from tuners.cluster.ray_token import keep_token_private
 from tuners.ray_settings import LOCAL, joins_cluster
-from tuners.ray_token import keep_token_private
 from tuners.space import BadInput
 
 _ANSWERS_WITHIN = 3.0  # seconds to open a connection

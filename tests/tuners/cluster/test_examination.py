@@ -8,8 +8,8 @@ from importlib.metadata import version
 
 import pytest
 
-from tuners import examination
-from tuners.examination import (
+from tuners.cluster import examination
+from tuners.cluster.examination import (
     GB,
     NodeFacts,
     Store,
@@ -22,7 +22,7 @@ from tuners.examination import (
     look_for_devices,
     train_a_segment,
 )
-from tuners.spec import code_version
+from tuners.versions import code_version
 
 NODE = NodeFacts("10.0.0.1:ab12 (head)", cpus=1.0)
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from tuners.cluster_file import TOKEN_FILE
+from tuners.cluster.cluster_file import TOKEN_FILE
 
 _GIVEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 

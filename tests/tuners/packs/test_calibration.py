@@ -3,8 +3,8 @@
 import pytest
 
 from tests.tuners.small import CONFIG, small_spec
-from tuners import calibration
-from tuners.calibration import choose_slots, rates_by_width, slots_that_pay, time_pack
+from tuners.packs import calibration
+from tuners.packs.calibration import choose_slots, rates_by_width, slots_that_pay, time_pack
 
 
 @pytest.mark.parametrize(

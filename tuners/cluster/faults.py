@@ -6,7 +6,7 @@ A line says which node, what was found, what is wanted, and what to do about it.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from tuners.examination import DRIVER, NodeFacts
+from tuners.cluster.examination import DRIVER, NodeFacts
 
 # GB.  A full disk ends a sweep; what Ray and a few trials write in a minute is well below this.
 MIN_DISK = 1.0

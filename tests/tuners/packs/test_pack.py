@@ -12,11 +12,11 @@ from rlcore.checkpoint import read_metadata
 from rlcore.video import load_recording
 from tests.rlcore.small import arrays
 from tests.tuners.small import CONFIG, SEGMENT, without
-from tuners import pack as module
 from tuners import programs
 from tuners.layout import RECORDING_FILE, STATE_FILE
 from tuners.objectives import Objective
-from tuners.pack import Pack
+from tuners.packs import pack as module
+from tuners.packs.pack import Pack
 from tuners.programs import num_programs
 from tuners.schedulers import asha
 from tuners.trial import Trial

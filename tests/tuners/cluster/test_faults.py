@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tuners.examination import DRIVER, NodeFacts
-from tuners.faults import find_faults
+from tuners.cluster.examination import DRIVER, NodeFacts
+from tuners.cluster.faults import find_faults
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0", "jax": "0.10.2", "flax": "0.12.1", "code": "abc"}
 DRIVER_FACTS = NodeFacts(DRIVER, versions=VERSIONS)

@@ -26,7 +26,7 @@ _WRITERS = 4
 
 def make_pack(slots: int) -> Any:
     """Returns an empty pack."""
-    from tuners.pack import Pack
+    from tuners.packs.pack import Pack
 
     return Pack(slots)
 

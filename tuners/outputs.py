@@ -1,0 +1,77 @@
+"""Where results go, refused before anything begins if they could not be written there."""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tuners.errors import BadInput
+from tuners.login import masked, whole_uri, without_password
+
+TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
+_SQLITE = b"SQLite format 3\0"
+
+
+def check_tracking_uri(uri: str) -> None:
+    """Refuses a tracking URI that can never work.  A server that does not answer may yet.
+
+    Raises:
+        BadInput: an unknown scheme, a local store that cannot be written, or a password that the
+            sweep did not keep and nobody gave again.
+    """
+    shown = masked(uri)
+    try:
+        parts = urlsplit(without_password(uri))
+        scheme, named = parts.scheme.split("+")[0], parts.hostname
+        _ = parts.port  # which is no number, or too large
+    except ValueError as error:
+        raise BadInput(f"tracking URI is '{shown}', but {error}") from None
+    if scheme not in TRACKING_SCHEMES:
+        raise BadInput(f"tracking URI is '{shown}'; allowed schemes: {', '.join(TRACKING_SCHEMES)}")
+    if scheme == "sqlite":
+        if not uri.startswith("sqlite:///"):
+            raise BadInput(f"tracking URI is '{shown}'; of a local store give sqlite:///FILE")
+        store = Path(uri.removeprefix("sqlite:///"))
+        check_out_file(store, "MLflow store")
+        if store.exists() and _first_bytes(store, len(_SQLITE)) not in (b"", _SQLITE):
+            raise BadInput(f"MLflow store {store} is no SQLite database; name another file")
+    elif not named:
+        raise BadInput(f"tracking URI is '{shown}', but names no host")
+    elif scheme.startswith("http") and parts.username and not parts.password:
+        raise BadInput(f"tracking URI is '{shown}'; a name needs a password, as NAME:PASSWORD@HOST")
+    whole_uri(uri)
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
+
+
+def check_out_file(path: Path, what: str) -> None:
+    """Refuses a file that cannot be written.
+
+    Raises:
+        BadInput: why.
+    """
+    check_writable(path, what)
+    if path.is_dir():
+        raise BadInput(f"{what} {path} is a folder; name a file in it")
+
+
+def check_writable(path: Path, what: str) -> None:
+    """Refuses a file or folder that this user cannot write, or whose first parent is not a folder.
+
+    Raises:
+        BadInput: what it is, and where.
+    """
+    nearest = path
+    try:
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+    except OSError as error:  # such as a name that is too long
+        raise BadInput(f"{what} {path} cannot be written: {error.strerror}") from error
+    if nearest != path and not nearest.is_dir():
+        raise BadInput(f"{what} {path} cannot be written: {nearest} is not a folder")
+    if not os.access(nearest, os.W_OK):
+        raise BadInput(f"{what} {path} cannot be written: {nearest} is read-only for this user")
+    if nearest.is_dir() and os.statvfs(nearest).f_flag & os.ST_RDONLY:
+        raise BadInput(f"{what} {path} cannot be written: {nearest} is on a read-only file system")

@@ -1,0 +1,45 @@
+"""Which code and packages made a result."""
+
+import hashlib
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import rlcore
+from rlcore.tasks import TASKS
+from tuners import results
+
+VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
+
+
+def code_version() -> str:
+    """Returns a hash of what decides a curve: the source of ``rlcore`` and the file schemas."""
+    digest = hashlib.sha256(str(results.SCHEMA_VERSION).encode())
+    for schema in (results.TRIALS_SCHEMA, *map(results.segments_schema, TASKS)):
+        digest.update(schema.to_string(show_field_metadata=False).encode())
+    root = Path(rlcore.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def git_revision() -> str:
+    """Returns the checkout's revision, or "unknown" outside one."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(rlcore.__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the packages that results depend on."""
+    return {name: version(name) for name in VERSIONED}
