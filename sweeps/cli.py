@@ -13,6 +13,7 @@ from typing import TypeVar
 import tyro
 
 from tuners.errors import BadInput
+from tuners.interrupts import take_sigterm_as_ctrl_c
 from tuners.login import hide_login, masked, without_password
 
 FlagsT = TypeVar("FlagsT")
@@ -28,6 +29,7 @@ def run(flags: type[FlagsT], main: Callable[[FlagsT], int | None], about: str | 
     Exit codes: 0 done, 2 bad input, 130 interrupted.
     """
     os.environ.setdefault("JAX_PLATFORMS", "")  # the driver's own JAX takes what there is
+    take_sigterm_as_ctrl_c()
     try:
         parsed = _without_login(parse(flags, about))
         sys.exit(main(parsed) or 0)

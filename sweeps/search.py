@@ -99,7 +99,7 @@ def _run(spec: SweepSpec, console: Console, address: str | None, script: str) ->
 
     try:
         result = run_sweep(spec, console=console, address=address)
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):  # the latter before the first trial or after the last
         console.print(f"Interrupted. Everything known is in {spec.folder}; to go on:")
         command = f"python sweeps/{Path(script).name} --resume {spec.name}{_runs(spec)}"
         console.print(f"  {command}", highlight=False)

@@ -45,7 +45,7 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
         summaries, ran = run_shapes(
             spec, shapes, console=console, videos=flags.videos, address=flags.address
         )
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):
         console.print(f"Interrupted; what was trained is in {spec.folder}.", highlight=False)
         return 130
     _print_table(console, summaries)

@@ -51,7 +51,7 @@ def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
             video_every=video_every,
             on_segment=progress.show,
         )
-    except TrainingInterrupted:
+    except (TrainingInterrupted, KeyboardInterrupt):
         console.print(f"Interrupted; go on with: python sweeps/train.py --resume {spec.name}")
         return 130
     console.print(f"\ncheckpoint, film strip and video: {spec.folder}", highlight=False)

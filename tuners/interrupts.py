@@ -7,9 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 
+def take_sigterm_as_ctrl_c() -> None:
+    """Lets SIGTERM raise KeyboardInterrupt; again after Ray has started, which takes it over."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 @contextmanager
 def noticing(interrupted: threading.Event) -> Iterator[None]:
-    """Sets ``interrupted`` at the first such signal; a second ends the process as usual."""
+    """Sets ``interrupted`` at the first such signal; a second is answered as before."""
     before: dict[int, Any] = {}
 
     def restore() -> None:

@@ -1,11 +1,27 @@
-"""Ctrl-C and SIGTERM: the first is noticed, the second ends the process."""
+"""Ctrl-C and SIGTERM: the first is noticed, the second raises."""
 
 import signal
 import threading
 
 import pytest
 
-from tuners.interrupts import noticing
+from tuners.interrupts import noticing, take_sigterm_as_ctrl_c
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Puts back those of pytest."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_sigterm_raises_what_ctrl_c_does():
+    take_sigterm_as_ctrl_c()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -9,6 +9,7 @@ from typing import Any
 
 from tuners.cluster.examination import in_a_line
 from tuners.cluster.ray_token import keep_token_private
+from tuners.interrupts import take_sigterm_as_ctrl_c
 from tuners.ray_settings import LOCAL, joins_cluster
 from tuners.space import BadInput
 
@@ -62,7 +63,11 @@ def _join(address: str | None, there: str, script: str) -> None:
 def _init(address: str | None, **arguments: Any) -> None:
     import ray
 
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **arguments)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **arguments)
+    except SystemExit:  # SIGTERM: until here it was Ray's
+        raise KeyboardInterrupt from None
+    take_sigterm_as_ctrl_c()
 
 
 def check_joinable(address: str | None, script: str) -> str | None:
