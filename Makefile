@@ -1,4 +1,4 @@
-# shapesweep. `make` lists the targets. ARGS goes through, e.g. make search ARGS="--trials 64".
+# shapesweep. `make` lists the targets. ARGS goes through, e.g. make search ARGS="--num-trials 64".
 
 # Tried in this order; the first that is 3.11 or newer makes .venv.
 PYTHON ?= python3 python3.13 python3.12 python3.11

@@ -150,6 +150,9 @@ def _make_spec(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]
         prepare(spec, resume=False)
         return spec
     spec = find_sweep(flags.runs_dir, getattr(flags, goes_on[0]), flags.storage)
+    if not spec.space:
+        what = "a run of train.py" if spec.preset == "train" else "a comparison of shapes"
+        raise BadInput(f"'{spec.name}' is {what}, and no search")
     check_code_version(spec.folder)
     prepare(spec, resume=True)
     return spec

@@ -11,6 +11,7 @@ from rich.table import Table
 from sweeps.search import make_console
 from tuners.ahead import start_compiling
 from tuners.config import baseline
+from tuners.lock import driving
 from tuners.login import masked
 from tuners.ray_settings import apply_ray_settings
 from tuners.space import BadInput
@@ -42,15 +43,18 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
 
     begun = time.monotonic()
     try:
-        summaries, ran = run_shapes(
-            spec, shapes, console=console, videos=flags.videos, address=flags.address
-        )
+        with driving(spec.folder):
+            summaries, ran = run_shapes(
+                spec, shapes, console=console, videos=flags.videos, address=flags.address
+            )
     except (Interrupted, KeyboardInterrupt):
         console.print(f"Interrupted; what was trained is in {spec.folder}.", highlight=False)
         return 130
     _print_table(console, summaries)
     for failure in ran.failures:
         console.print(f"[yellow]{escape(masked(failure))}[/yellow]", highlight=False)
+    if not ran.segments:
+        return 1  # every trial failed, for the reasons above
     times = [row["time"] for row in ran.segments]
     first = min(row["time"] - row["wall_seconds"] for row in ran.segments)
     console.print(

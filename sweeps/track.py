@@ -24,6 +24,7 @@ class Flags:
 
 def main(flags: Flags) -> int:
     """Brings MLflow up to date once."""
+    from tuners.lock import driving
     from tuners.login import masked
     from tuners.names import check_name
     from tuners.outputs import check_tracking_uri
@@ -34,12 +35,13 @@ def main(flags: Flags) -> int:
     spec = load_spec(places.sweep_folder(flags.runs_dir, flags.sweep))
     uri = flags.tracking_uri or spec.tracking_uri
     check_tracking_uri(uri)
-    try:
-        Follower(spec.folder, uri).finish()
-    except Exception as error:  # MLflow raises all kinds; none loses anything
-        reason = masked(" ".join(str(error).split()))[:300]
-        print(f"error: MLflow at {uri} does not take it: {reason}", file=sys.stderr)
-        return 1
+    with driving(spec.folder):  # a sweep that runs writes to MLflow itself
+        try:
+            Follower(spec.folder, uri).finish()
+        except Exception as error:  # MLflow raises all kinds; none loses anything
+            reason = masked(" ".join(str(error).split()))[:300]
+            print(f"error: MLflow at {uri} does not take it: {reason}", file=sys.stderr)
+            return 1
     print(f"MLflow at {uri} holds all of {flags.sweep}")
     return 0
 

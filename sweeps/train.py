@@ -28,7 +28,7 @@ class Flags:
     resume: str | None = None
     """Name of an interrupted run to go on with."""
     seed: int | None = None
-    """The first of the seeds trained side by side; 0 if not given."""
+    """Decides the training seeds; 0 if not given."""
     seeds_per_trial: int | None = None
     """How many seeds."""
     budget: int | None = None

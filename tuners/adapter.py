@@ -138,22 +138,7 @@ class SweepCallback(_NotSaved, Callback):
         """Notes that a job is in a worker."""
         job = self._job(trial)
         self._running.add(job.name)
-        if job.name in self._writer.trials:
-            return
-        self._writer.put_trial(
-            {
-                "trial": job.name,
-                "phase": job.phase,
-                "row": job.row,
-                "seeds": list(job.seeds),
-                "parent": job.parent,
-                "until": job.until,
-                "config": config_json(job.config.to_dict()),
-                "status": "running",
-                "started": now(),
-            }
-        )
-        self._tell("started", self._writer.trials[job.name])
+        self._begin(job)
 
     def on_trial_result(
         self,
@@ -193,6 +178,7 @@ class SweepCallback(_NotSaved, Callback):
         Raises:
             OSError: the disk is full: another try would fail as well.
         """
+        self._running.discard(self._job(trial).name)  # it waits for a worker
         self._failed(trial)
 
     def on_trial_error(
@@ -206,6 +192,7 @@ class SweepCallback(_NotSaved, Callback):
         self._failed(trial)
         job = self._job(trial)
         self._running.discard(job.name)
+        self._begin(job)  # it may have failed each time before it ran
         spec, config = self._plan.spec, job.config
         floor = spec.judge.floor(config.full_length, config.ppo.steps_per_segment)
         last = {**(trial.last_result or {}), "objective": floor}
@@ -237,6 +224,25 @@ class SweepCallback(_NotSaved, Callback):
             self._writer.flush()
             ended = monotonic()
             self._next_flush = ended + max(1.0, (ended - begun) / _FLUSH_SHARE)
+
+    def _begin(self, job: Job) -> None:
+        """Adds a job to the table, unless it is there."""
+        if job.name in self._writer.trials:
+            return
+        self._writer.put_trial(
+            {
+                "trial": job.name,
+                "phase": job.phase,
+                "row": job.row,
+                "seeds": list(job.seeds),
+                "parent": job.parent,
+                "until": job.until,
+                "config": config_json(job.config.to_dict()),
+                "status": "running",
+                "started": now(),
+            }
+        )
+        self._tell("started", self._writer.trials[job.name])
 
     def _end(self, trial: Trial, job: Job, outcome: Outcome, last: dict[str, Any]) -> None:
         checkpoint = trial.checkpoint

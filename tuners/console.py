@@ -125,7 +125,7 @@ class SweepConsole:
         return table
 
     def _ranked(self) -> list[dict[str, Any]]:
-        searched = [row for row in self._latest.values() if row["phase"] == "search"]
+        searched = [row for row in list(self._latest.values()) if row["phase"] == "search"]
         return sorted(searched, key=lambda row: -row["objective"])
 
     def _phase(self) -> str:

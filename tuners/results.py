@@ -10,6 +10,7 @@ import json
 import time
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tuners.names import is_below, is_plain
 
 SCHEMA_VERSION = 3
 MERGE_ABOVE = 64
+_LOOKS = 5  # at a folder that changes
 _SEAL, _UNSEALED = b"shapesweep.crc32", b"00000000"
 # Whatever else a row lacks while its trial runs.
 _NEVER_EMPTY = {"trial", "phase", "row", "seeds", "config", "status", "time", "seed_scores"}
@@ -142,6 +144,7 @@ class ResultsWriter:
         (folder / SEGMENTS_FOLDER).mkdir(parents=True, exist_ok=True)
         self.trials = {row["trial"]: row for row in read_trials(folder)}
         self._known = {(row["trial"], row["env_steps"]) for row in read_segments(folder)}
+        _remove_merged(folder / SEGMENTS_FOLDER)  # what took their place has just been read
         self._rows: list[dict[str, Any]] = []
         self._trials_changed = False
         self._numbers = itertools.count(
@@ -207,15 +210,7 @@ def read_segments(folder: Path, columns: Sequence[str] | None = None) -> list[di
     Raises:
         BadInput: a file of it is damaged.
     """
-    return list(itertools.chain.from_iterable(iterate_segments(folder, columns)))
-
-
-def iterate_segments(
-    folder: Path, columns: Sequence[str] | None = None
-) -> Iterable[list[dict[str, Any]]]:
-    """Yields the rows of one file of ``segments.parquet`` after the other."""
-    for path in _parts(folder / SEGMENTS_FOLDER):
-        yield _read_segments(path, columns).to_pylist()
+    return read_segments_after(folder, 0, columns)[0]
 
 
 def read_segments_after(
@@ -229,10 +224,16 @@ def read_segments_after(
         folder: of the sweep.
         number: 0, or what the earlier call returned.
         columns: all if not given.
+
+    Raises:
+        BadInput: a file is damaged.
     """
-    new = [path for path in _parts(folder / SEGMENTS_FOLDER) if _range(path.name)[1] > number]
-    rows = [row for path in new for row in _read_segments(path, columns).to_pylist()]
-    return rows, _range(new[-1].name)[1] if new else number
+    for _ in range(_LOOKS):
+        new = [path for path in _parts(folder / SEGMENTS_FOLDER) if _range(path.name)[1] > number]
+        with suppress(FileNotFoundError):  # merged into another meanwhile
+            rows = [row for path in new for row in _read_segments(path, columns).to_pylist()]
+            return rows, _range(new[-1].name)[1] if new else number
+    raise BadInput(f"{folder / SEGMENTS_FOLDER} loses files while it is read")
 
 
 def config_json(config: dict[str, Any]) -> str:
@@ -275,6 +276,12 @@ def _parts(folder: Path) -> list[Path]:
     return [folder / name for name in covering(path.name for path in folder.glob("*"))]
 
 
+def _remove_merged(folder: Path) -> None:
+    """Deletes small files that a larger one covers: a driver was killed between the two."""
+    for path in set(folder.glob("[0-9]*-[0-9]*.parquet")) - set(_parts(folder)):
+        path.unlink()
+
+
 def _merge(folder: Path, parts: list[Path]) -> None:
     """Puts the small files at the end into one; the large ones before stay as they are."""
     sizes = [path.stat().st_size for path in parts]
@@ -283,8 +290,7 @@ def _merge(folder: Path, parts: list[Path]) -> None:
     _write_table(
         folder / _part_name(_range(parts[start].name)[0], _range(parts[-1].name)[1]), table
     )
-    for path in parts[start:]:
-        path.unlink()
+    _remove_merged(folder)
 
 
 def _read_segments(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -189,6 +189,8 @@ def _train(
     writer = ResultsWriter(spec.folder, spec.base.task)
     scheduler = SCHEDULERS[spec.scheduler](spec)
     checkpoints = _restore(spec, plan, writer, scheduler)
+    for row in writer.trials.values() if spec.media else ():
+        media.film_strip(row)  # that an interruption kept from being drawn
     interrupted, running = threading.Event(), set[str]()
     segments: list[dict[str, Any]] = []
 
@@ -410,7 +412,11 @@ def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
 
 
 def best_validated_trial(spec: SweepSpec, plan: Plan) -> str:
-    """Returns the winner's validation job with the best seed; the policy comes from there."""
+    """Returns the winner's validation job with the best seed; the policy comes from there.
+
+    Raises:
+        BadInput: all of them failed before their first checkpoint.
+    """
     trials = {t["trial"]: t for t in read_trials(spec.folder) if t["row"] == plan.winner}
     scores: dict[str, list[list[float]]] = {}
     for row in read_segments(spec.folder, ["trial", "phase", "seed_scores"]):
@@ -421,6 +427,8 @@ def best_validated_trial(spec: SweepSpec, plan: Plan) -> str:
         for name, curve in scores.items()
         if trials[name]["checkpoint"] is not None
     }
+    if not best:
+        raise BadInput(f"{plan.winner} won, but each of its validation trials failed")
     return max(best, key=lambda name: best[name])
 
 

@@ -61,13 +61,13 @@ class ShapesConsole(SweepConsole):
         return f"shapes, {len(self._plan.outcomes)} of {len(list(self._plan._candidates()))} trials"
 
     def _ranked(self) -> list[dict[str, Any]]:
-        return sorted(self._latest.values(), key=lambda row: -row["objective"])
+        return sorted(list(self._latest.values()), key=lambda row: -row["objective"])
 
     def _best_table(self) -> Table:
         table = Table(box=None, padding=(0, 2), header_style="dim")
         for title in ("shape", "score", "episode length", "shaped return", "env_steps"):
             table.add_column(title, justify="left" if title == "shape" else "right")
-        for row in self._latest.values():
+        for row in list(self._latest.values()):
             shaped = row["shaped_return"]
             table.add_row(
                 self._plan.jobs[row["trial"]].row,

@@ -172,7 +172,9 @@ def refused(address: str) -> Iterator[None]:
 def bring(address: str, folder: Path) -> bool:
     """Fetches a sweep's folder if the store's is further than the one here; returns whether it was.
 
-    Checkpoints stay there.  The highest number comes last: a fetch that was cut off is done again.
+    Checkpoints stay there.  It is further with segments, or files, that are not here: what a sweep
+    draws and concludes comes after its last segment.  The segments come last: a fetch that was cut
+    off is done again.
 
     Args:
         address: of the sweep in the store.
@@ -186,10 +188,13 @@ def bring(address: str, folder: Path) -> bool:
         names = [name for name in store.names() if not name.startswith(SESSION)]
         here = [path.name for path in (folder / SEGMENTS_FOLDER).glob("*")]
         parts = covering(Path(name).name for name in names if name.startswith(SEGMENTS_FOLDER))
-        is_behind = not (folder / SPEC_FILE).exists() or last_number(here) < last_number(parts)
+        rest = [name for name in names if not name.startswith(SEGMENTS_FOLDER)]
+        is_behind = last_number(here) < last_number(parts) or (
+            last_number(here) == last_number(parts)
+            and not all((folder / name).exists() for name in rest)
+        )
         if SPEC_FILE not in names or not is_behind:
             return False
-        rest = [name for name in names if not name.startswith(SEGMENTS_FOLDER)]
         for name in [*rest, *(f"{SEGMENTS_FOLDER}/{part}" for part in parts)]:
             store.get(name, folder / name)
     return True

@@ -11,6 +11,7 @@ from typing import Any
 import ray
 import yaml
 
+from tuners.errors import BadInput
 from tuners.packs.calibration import slots_that_pay
 from tuners.packs.server import keep_packs
 from tuners.packs.trainable import PackedTrainable
@@ -44,7 +45,15 @@ def workers_of(spec: SweepSpec) -> Iterator[Workers]:
     """Yields what trains a sweep's jobs on the cluster that this process has joined.
 
     Packs end with it.
+
+    Raises:
+        BadInput: trials want a GPU, and there is none: Ray would wait for one.
     """
+    if spec.uses_gpu and not largest_cluster().get("GPU"):
+        raise BadInput(
+            f"preset {spec.preset} trains on GPUs, but Ray finds none: take --preset laptop, or a"
+            " cluster that has some"
+        )
     slots = spec.slots or slots_that_pay(spec, int(largest_cluster().get("GPU", 0.0)))
     if slots == 1:
         resources = {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}

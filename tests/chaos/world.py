@@ -236,7 +236,18 @@ class World:
         subprocess.run(["mount", *arguments, str(self.runs)], check=True)
         self._mounts += 1
 
+    def make_read_only(self) -> None:
+        """Lets nobody write into the folder of sweeps, until ``unmount``."""
+        self.mount("--bind", str(self.runs))
+        command = ["mount", "-o", "remount,bind,ro", str(self.runs)]
+
+        def is_done() -> bool:  # refused while a file is being written
+            return subprocess.run(command, capture_output=True).returncode == 0
+
+        wait_until(is_done, "nobody writes", PATIENCE)
+
     def unmount(self) -> None:
+        """Takes away what ``mount`` or ``make_read_only`` put there last."""
         subprocess.run(["umount", "--lazy", str(self.runs)], check=True)
         self._mounts -= 1
 

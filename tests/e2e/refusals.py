@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,9 @@ def _fill() -> None:
     for name in ("taken", "older", "damaged", "truncated"):
         _begin(small_spec(Path("runs"), name=name))
     _begin(small_spec(Path("runs"), name="balance", task="balance", reward=baseline("balance")))
+    alone = {"space": {}, "scheduler": "none"}
+    _begin(replace(small_spec(Path("runs"), name="trained", **alone), preset="train"))
+    _begin(small_spec(Path("runs"), name="shapes", **alone))
     older = Path("runs/older") / SPEC_FILE
     entries = yaml.safe_load(older.read_text())
     del entries["crc32"]

@@ -97,6 +97,9 @@ COMMANDS = {
     # resuming
     "reward_search --resume unknown": "'unknown'",
     "reward_search --resume ../runs/taken/..": "'../runs/taken/..'",
+    "reward_search --resume trained": "'trained' is a run of train.py",
+    "hyperparam_search --extend trained --num-trials 3": "'trained' is a run of train.py",
+    "reward_search --resume shapes": "'shapes' is a comparison of shapes",
     "reward_search --resume older": "code version 0123456789ab",
     "reward_search --resume damaged": "damaged/sweep.yaml is damaged",
     "reward_search --resume truncated": "truncated/sweep.yaml is damaged",

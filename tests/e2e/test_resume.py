@@ -25,7 +25,7 @@ from tests.e2e.record import (
     segments_once,
     trials_once,
 )
-from tuners.layout import STATE_FILE, newest_checkpoint
+from tuners.layout import STATE_FILE, film_strip_path, newest_checkpoint
 from tuners.results import read_segments, read_trials
 from tuners.schedulers import SCHEDULERS
 from tuners.spec import load_spec
@@ -300,6 +300,12 @@ def test_ctrl_c_loses_no_segment(interrupted, undisturbed):
     ours, theirs = on_common_ground(interrupted.sweep, undisturbed)
     assert len(ours) > 100
     assert ours == theirs
+
+
+def test_film_strips_that_ctrl_c_kept_from_being_drawn_are_drawn_later(interrupted):
+    folder = interrupted.sweep.folder
+    for name in trials_once(folder):
+        assert film_strip_path(folder, name).exists(), name
 
 
 def test_ctrl_c_leaves_a_checkpoint_at_the_last_report(interrupted):

@@ -59,6 +59,23 @@ def test_an_ended_sweep_is_not_trained_again(ran, ray_address):
     assert again.result.comparison == ran.result.comparison
 
 
+def test_a_trial_that_cannot_take_over_a_process_is_tried_again(ray_address, tmp_path, monkeypatch):
+    failed = tmp_path / "failed"
+
+    class Failing(SegmentTrainable):
+        def begin(self, config: dict[str, Any]) -> None:
+            if config["job"] == "trial-002" and not failed.exists():
+                failed.touch()
+                raise RuntimeError("out of luck")
+            super().begin(config)
+
+    monkeypatch.setattr(workers, "SegmentTrainable", Failing)
+    spec = small_spec(tmp_path, scheduler="none", **SMALL)
+    assert run_quietly(spec, ray_address).result.failures == []
+    assert failed.exists()
+    assert_whole(spec.folder)
+
+
 def test_a_trial_that_fails_each_time_does_not_end_the_sweep(ray_address, tmp_path, monkeypatch):
     attempts = tmp_path / "attempts"
     attempts.mkdir()

@@ -43,16 +43,20 @@ class Sweep:
         )
 
     def start(self):
+        trial = self.wait()
+        self.callback.on_trial_start(0, [], trial)
+        return trial
+
+    def wait(self):
+        """A trial that no worker has taken yet."""
         job = self.plan.next_job()
-        trial = SimpleNamespace(
+        return SimpleNamespace(
             trial_id=f"id of {job.name}",
             config={"job": job.name, "phase": job.phase},
             last_result=None,
             checkpoint=None,
             error_file=None,
         )
-        self.callback.on_trial_start(0, [], trial)
-        return trial
 
     def report(self, trial, segment, **columns):
         """A segment's report; ``done`` is what Tune makes of trainable and scheduler."""
@@ -290,6 +294,20 @@ def test_why_a_trial_failed_that_is_tried_again_is_told(sweep, tmp_path):
     sweep.callback.on_trial_recover(0, [], trial)
     assert told[-1][1]["reason"] == "its process ended"
     assert sweep.tables()[0]["trial-000"]["status"] == "running"
+
+
+def test_a_trial_that_waits_to_be_tried_again_holds_up_no_interruption(sweep):
+    sweep.callback.on_trial_recover(0, [], sweep.start())
+    sweep.interrupted.set()
+    assert sweep.stopper.stop_all()
+
+
+def test_a_trial_that_never_began_is_in_the_table_when_it_fails(sweep):
+    """A row with gaps would make the whole table one that nobody can read."""
+    sweep.callback.on_trial_error(0, [], sweep.wait())
+    row = sweep.tables()[0]["trial-000"]
+    assert (row["phase"], row["row"], row["seeds"]) == ("search", "baseline", [0, 1])
+    assert (row["status"], row["stop_reason"], row["env_steps"]) == ("error", "error", 0)
 
 
 @pytest.mark.parametrize("hook", ["on_trial_recover", "on_trial_error"])

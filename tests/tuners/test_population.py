@@ -206,6 +206,21 @@ def test_a_report_shows_members_from_beginning_to_end(tmp_path):
     assert any(plan.config_of(trial["row"]).schedule for trial in record.search)
 
 
+def test_the_tenth_generation_comes_after_the_ninth(tmp_path):
+    spec = spec_of(tmp_path, num_trials=2)
+    prepare(spec, resume=False)
+    writer, parent = ResultsWriter(spec.folder, "swingup"), None
+    for generation in range(12):
+        name = f"trial-001-g{generation}"
+        writer.put_trial(trial_row(name, row="trial-001", parent=parent, objective=generation))
+        writer.add_segment(segment_row(name, generation + 1))
+        parent = name
+    writer.flush()
+    record = load_record(spec.folder)
+    assert [trial["objective"] for trial in record.search] == [11.0]
+    assert [row["segment"] for row in record.segments["trial-001"]] == list(range(1, 13))
+
+
 def test_progress_counts_what_each_job_trains_itself(plan):
     train_generation(plan)
     train_generation(plan)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from rlcore.rewards import TERMS
 from tests.tuners.small import SEGMENT, segment_row, trial_row
+from tuners import results
 from tuners.results import (
     TRIALS_SCHEMA,
     ResultsWriter,
-    iterate_segments,
     read_segments,
     read_segments_after,
     read_trials,
@@ -139,7 +139,6 @@ def test_some_columns_only(tmp_path, writer):
     assert read_segments(tmp_path, ["segment", "score"]) == [
         *({"segment": 1, "score": 11.0}, {"segment": 2, "score": 22.0})
     ]
-    assert [len(rows) for rows in iterate_segments(tmp_path, ["segment"])] == [1, 1]
 
 
 def test_many_small_files_become_one(tmp_path, writer):
@@ -154,6 +153,35 @@ def test_many_small_files_become_one(tmp_path, writer):
     later = ResultsWriter(tmp_path, "swingup")
     fill(later, 1, first=MERGE_ABOVE + 3)
     assert len(identities(tmp_path)) == MERGE_ABOVE + 3
+
+
+def test_small_files_that_a_kill_left_beside_the_large_one_are_cleared_away(tmp_path, writer):
+    """Other readers take the folder as one table."""
+    fill(writer, MERGE_ABOVE)
+    small = {path: path.read_bytes() for path in (tmp_path / "segments.parquet").iterdir()}
+    fill(writer, 1, first=MERGE_ABOVE + 1)
+    for path, content in small.items():
+        path.write_bytes(content)
+    ResultsWriter(tmp_path, "swingup")
+    assert parts(tmp_path) == [f"00000001-{MERGE_ABOVE + 1:08d}.parquet"]
+    assert pq.read_table(tmp_path / "segments.parquet").num_rows == MERGE_ABOVE + 1
+
+
+def test_files_that_are_merged_while_they_are_read_are_looked_for_again(
+    tmp_path, writer, monkeypatch
+):
+    fill(writer, MERGE_ABOVE)
+    read, seen = results._read_segments, []
+
+    def merged_meanwhile(path, columns=None):
+        if path not in seen:
+            seen.append(path)
+            fill(writer, 1, first=MERGE_ABOVE + 1)
+        return read(path, columns)
+
+    monkeypatch.setattr(results, "_read_segments", merged_meanwhile)
+    assert len(read_segments(tmp_path)) == MERGE_ABOVE + 1
+    assert not seen[0].exists()
 
 
 def test_only_what_is_new_can_be_read(tmp_path, writer):

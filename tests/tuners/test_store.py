@@ -156,6 +156,18 @@ def test_a_sweep_is_brought_if_the_store_is_further_and_left_if_it_is_not(sweep,
     assert [row["segment"] for row in read_segments(there)] == [1, 2, 3, 4]
 
 
+def test_what_a_sweep_concludes_is_brought_although_its_last_segment_was(sweep, tmp_path):
+    report(sweep.folder, 1)
+    send(sweep.folder, sweep.address)
+    there = tmp_path / "there" / "sweep"
+    bring(sweep.address, there)
+    (sweep.folder / "comparison.json").write_text("{}")
+    send(sweep.folder, sweep.address)
+    assert bring(sweep.address, there)
+    assert (there / "comparison.json").exists()
+    assert not bring(sweep.address, there)
+
+
 def test_a_fetch_that_was_cut_off_is_done_again(sweep, tmp_path, monkeypatch):
     report(sweep.folder, 1, 2)
     send(sweep.folder, sweep.address)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.tuners.small import small_spec
 from tuners import workers
+from tuners.errors import BadInput
 from tuners.packs.trainable import PackedTrainable
 from tuners.trainable import SegmentTrainable
 from tuners.workers import largest_cluster, workers_of
@@ -39,6 +40,17 @@ def test_without_packs_each_trial_has_a_core_of_its_own(cluster, tmp_path):
 def test_or_a_part_of_a_gpu(cluster, tmp_path):
     with workers_of(small_spec(tmp_path, gpus_per_trial=0.5)) as found:
         assert (found.trainable, found.at_once) == (SegmentTrainable, 4)
+
+
+@pytest.mark.parametrize("slots", [0, 1, 4])
+def test_trials_that_want_a_gpu_are_refused_where_there_is_none(
+    cluster, tmp_path, monkeypatch, slots
+):
+    """Ray would wait for one without a word."""
+    monkeypatch.setattr(workers.ray, "cluster_resources", lambda: {"CPU": 8.0})
+    spec = small_spec(tmp_path, slots=slots, gpus_per_trial=1.0)
+    with pytest.raises(BadInput, match="trains on GPUs, but Ray finds none"), workers_of(spec):
+        pass
 
 
 @pytest.mark.parametrize("slots", [2, 3, 6, 7, 16, 48, 64, 256, 300, 1000])

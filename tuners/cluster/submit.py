@@ -28,6 +28,7 @@ DASHBOARD = 8265  # port on the head, where jobs are taken
 PROJECT = "~/shapesweep"  # on the head
 # s.  Ray's command asks AWS a dozen things before it logs in.
 _LOGS_IN_WITHIN = 60.0
+_COPIED_WITHIN = 2 * _LOGS_IN_WITHIN
 _ANSWERS_WITHIN = 8.0
 _SSH_WITHIN = 3.0  # s
 _CLIENT = ("aiohttp", "requests", "pydantic")  # what Ray's job client imports
@@ -60,9 +61,13 @@ def run_on_cluster(
         client = connect(address, cluster)
         for name, path in files.items():
             _upload(cluster, path, f"{PROJECT}/{name}")
-        job = client.submit_job(
-            entrypoint=entrypoint(script, arguments), runtime_env={"env_vars": _STOP}
-        )
+        try:
+            job = client.submit_job(
+                entrypoint=entrypoint(script, arguments), runtime_env={"env_vars": _STOP}
+            )
+        except RuntimeError as error:  # Ray's, with what the head answered
+            reason = " ".join(str(error).split())[:300]
+            raise BadInput(f"the head of {cluster} does not take the job: {reason}") from error
         print(f"{job} runs on the cluster, and goes on without this terminal:")
         print(_commands(cluster, job), flush=True)
         return _watch(client, cluster, job)
@@ -198,9 +203,16 @@ def connect(address: str, cluster: Path) -> Any:
 
 def _upload(cluster: Path, local: Path, remote: str) -> None:
     command = [*_ray("rsync-up"), cluster.name, str(local.absolute()), remote]
-    done = subprocess.run(
-        command, cwd=cluster.absolute().parent, capture_output=True, text=True, timeout=60
-    )
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cluster.absolute().parent,
+            capture_output=True,
+            text=True,
+            timeout=_COPIED_WITHIN,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BadInput(f"{local} was not copied to the head in {_COPIED_WITHIN:.0f} s") from error
     if done.returncode:
         raise BadInput(f"{local} could not be copied to the head: {done.stderr.strip()[-300:]}")
 

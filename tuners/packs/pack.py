@@ -1,7 +1,7 @@
 """A pack: many trials trained by one compiled program on one device.
 
 Trials take a slot, train segment by segment beside whoever is there, and leave; nothing is compiled
-anew as they come and go.  ``tuners/pack_actor.py`` puts a pack behind Ray.
+anew as they come and go.  ``server.py`` puts a pack behind Ray.
 """
 
 import threading

@@ -73,6 +73,7 @@ class PackServer:
         Raises:
             ValueError: its checkpoint is damaged, or of another config.
         """
+        self._take_back(job)  # asked by a process of this trial that died
         held = self._heard.keys() - {job, leaving}
         if len(held) >= self._slots and not evict:
             return False
@@ -84,7 +85,7 @@ class PackServer:
             await self.leave(leaving)
         try:
             await self._on_device(self._pack.enter, job, entry)
-        except ValueError:
+        except Exception:
             await self.leave(job)
             raise
         return True
@@ -117,9 +118,13 @@ class PackServer:
         self._changed.set()
         if self._heard.pop(job, None) is None:
             return
+        self._take_back(job)
+        await self._on_device(self._pack.leave, job)
+
+    def _take_back(self, job: str) -> None:
+        """Ends a trial's wait for a segment."""
         if (asked := self._asked.pop(job, None)) is not None:
             asked.set_exception(RuntimeError(f"{job} lost its slot"))
-        await self._on_device(self._pack.leave, job)
 
     def _liveliness(self, job: str) -> tuple[bool, float]:
         return job in self._asked, self._heard[job]

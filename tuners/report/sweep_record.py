@@ -42,7 +42,8 @@ class SweepRecord:
     @property
     def search(self) -> list[Mapping[str, Any]]:
         """Trials of the search, by number; the baseline is the first."""
-        return sorted(self.in_phase("search"), key=lambda trial: str(trial["trial"]))
+        searched = sorted(self.in_phase("search"), key=lambda trial: str(trial["trial"]))
+        return sorted(searched, key=lambda trial: len(trial["trial"]))  # trial-1000 after trial-999
 
     @property
     def ended(self) -> list[Mapping[str, Any]]:
@@ -209,7 +210,8 @@ def _members(
 ) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
     """Returns a population as trials: each member's last job, with the segments that led there."""
     jobs = {trial["trial"]: trial for trial in trials}
-    last = {split_name(name)[0]: name for name in sorted(jobs) if jobs[name]["phase"] == "search"}
+    searched = [name for name in jobs if jobs[name]["phase"] == "search"]
+    last = {split_name(name)[0]: name for name in sorted(searched, key=split_name)}
     found, curves = [], dict(segments)
     for member, name in last.items():
         line: list[dict[str, Any]] = []

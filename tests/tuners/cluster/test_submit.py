@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.e2e.processes import alive
+from tests.tuners.small import refusal
 from tuners.cluster import submit
 from tuners.space import BadInput
 
@@ -96,6 +97,15 @@ def test_the_shell_on_the_head_sees_the_arguments_as_they_were_typed():
     assert command == (
         "cd ~/shapesweep && exec python sweeps/reward_search.py --name 'a b; $c' --seed 3"
     )
+
+
+def test_a_copy_that_takes_too_long_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        submit, "_ray", lambda command: [sys.executable, "-c", "import time; time.sleep(9)"]
+    )
+    monkeypatch.setattr(submit, "_COPIED_WITHIN", 0.1)
+    line = refusal(submit._upload, tmp_path / "cluster.yaml", tmp_path / "space.yaml", "there")
+    assert line == f"{tmp_path / 'space.yaml'} was not copied to the head in 0 s"
 
 
 def test_what_is_forwarded_answers_and_ends_with_its_use(tmp_path, monkeypatch):

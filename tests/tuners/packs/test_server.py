@@ -24,8 +24,8 @@ class ScriptedPack:
         self.failure: Exception | None = None
 
     def enter(self, job: str, entry: Any) -> None:
-        if entry == "damaged":
-            raise ValueError("damaged")
+        if isinstance(entry, Exception):
+            raise entry
 
     def leave(self, job: str) -> None:
         self.left.append(job)
@@ -195,12 +195,32 @@ def test_who_waits_for_a_segment_is_alive():
     play(scene())
 
 
-def test_a_damaged_checkpoint_leaves_the_slot_free():
+@pytest.mark.parametrize("error", [ValueError("damaged"), OSError("the store is away")])
+def test_a_trial_that_cannot_begin_leaves_its_slot_free(error):
     async def scene() -> None:
         s = Scene(slots=1)
-        with pytest.raises(ValueError, match="damaged"):
-            await s.server.enter("a", "damaged")
+        with pytest.raises(type(error), match=str(error)):
+            await s.server.enter("a", error)
         await s.enter("b")
+
+    play(scene())
+
+
+def test_nobody_trains_for_a_process_that_died():
+    """The trial's next process would go on a segment too far, and that one would be in no table."""
+
+    async def scene() -> None:
+        s = Scene()
+        await s.enter("a", "b")
+        s.pack.seconds = 1000.0  # b is worth waiting for
+        await s.ask("a", "b")
+        dead = asyncio.create_task(s.server.advance("a"))
+        await asyncio.sleep(0.01)
+        await s.enter("a")
+        with pytest.raises(RuntimeError, match="a lost its slot"):
+            await dead
+        await s.ask("a", "b")
+        assert s.pack.segments == [["a", "b"]] * 2
 
     play(scene())
 
