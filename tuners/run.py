@@ -17,27 +17,26 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from rlcore.checkpoint import read_metadata
 from rlcore.files import check_room, replacing
 from tuners import following
-from tuners.adapter import InterruptStopper, Listener, PlanSearcher, SweepCallback, outcome_of
+from tuners.adapter import InterruptStopper, Listener, PlanSearcher, SweepCallback
 from tuners.cluster.doctor import quick_check
 from tuners.cluster.joining import joined
 from tuners.console import SweepConsole
 from tuners.interrupts import noticing
-from tuners.layout import COMPARISON_FILE, STATE_FILE, TUNE_FOLDER, newest_checkpoint
+from tuners.layout import COMPARISON_FILE, TUNE_FOLDER
 from tuners.media import MediaQueue
 from tuners.mirror import Mirror
-from tuners.phases import BASELINE, Job, Plan, job_from_row, job_name
+from tuners.phases import BASELINE, Job, Plan, job_name
 from tuners.population import PopulationPlan
 from tuners.ray_settings import joins_cluster, keep_keys_in_the_environment
-from tuners.results import OUTCOME_COLUMNS, ResultsWriter, read_segments, read_trials
+from tuners.results import ResultsWriter, read_segments, read_trials
+from tuners.resume import restore
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import LEARNING
 from tuners.space import BadInput
 from tuners.spec import SweepSpec
-from tuners.stopping import replay
-from tuners.store import count_sessions, fetch_checkpoints
+from tuners.store import count_sessions
 from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, slot_use, utilisation
 from tuners.workers import Workers, workers_of
 
@@ -188,7 +187,7 @@ def _train(
     """Runs every job of the plan; returns this run's segments and a line a failed job."""
     writer = ResultsWriter(spec.folder, spec.base.task)
     scheduler = SCHEDULERS[spec.scheduler](spec)
-    checkpoints = _restore(spec, plan, writer, scheduler)
+    checkpoints = restore(spec, plan, writer, scheduler)
     for row in writer.trials.values() if spec.media else ():
         media.film_strip(row)  # that an interruption kept from being drawn
     interrupted, running = threading.Event(), set[str]()
@@ -321,68 +320,6 @@ def _make_tuner(
 
 def _job_name(trial: Any) -> str:
     return str(trial.config["job"])
-
-
-def _restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any) -> dict[str, str]:
-    """Brings plan and rungs to where the tables say; returns the checkpoints of unfinished jobs.
-
-    They are named relative to the sweep's folder.
-    """
-    ended, unfinished, checkpoints = [], [], {}
-    rows = read_segments(spec.folder)
-    replay(scheduler, rows)
-    last = {row["trial"]: row for row in rows}
-    running = [name for name, row in writer.trials.items() if row["status"] == "running"]
-    fetch_checkpoints(spec.folder, running)
-    for row in writer.trials.values():
-        job = job_from_row(row, json.loads(row["config"]))
-        if row["status"] != "running":
-            ended.append((job, outcome_of(row, row["stop_reason"])))
-            continue
-        known = last[job.name]["env_steps"] if job.name in last else 0
-        checkpoint = newest_checkpoint(spec.folder, job.name, known)
-        reason = _end_reason(job, last.get(job.name), checkpoint, spec.scheduler)
-        if reason is not None:
-            row = _close(writer, job, last[job.name], checkpoint, reason)
-            ended.append((job, outcome_of(row, reason)))
-            continue
-        unfinished.append(job)
-        if checkpoint is not None:
-            checkpoints[job.name] = str(checkpoint.relative_to(spec.folder))
-    plan.restore(ended, unfinished)
-    return checkpoints
-
-
-def _end_reason(
-    job: Job, last: dict[str, Any] | None, checkpoint: Path | None, scheduler: str
-) -> str | None:
-    """Returns why a trial had ended whose end was not written any more, or None if it goes on.
-
-    One that spent its budget goes on from an earlier checkpoint if its last one is not there.
-    """
-    if last is None or last["stop_reason"] in (scheduler, "diverged"):
-        return None if last is None else str(last["stop_reason"])
-    if last["stop_reason"] != "budget":
-        return None
-    saved = read_metadata(checkpoint / STATE_FILE)["env_steps"] if checkpoint else 0
-    return "budget" if saved >= job.end else None
-
-
-def _close(
-    writer: ResultsWriter, job: Job, last: dict[str, Any], checkpoint: Path | None, reason: str
-) -> dict[str, Any]:
-    writer.put_trial(
-        {
-            "trial": job.name,
-            "status": "finished",
-            "stop_reason": reason,
-            "env_steps": last["env_steps"],
-            **{name: last[name] for name in OUTCOME_COLUMNS},
-            "ended": last["time"],
-            "checkpoint": str(checkpoint.relative_to(writer.folder)) if checkpoint else None,
-        }
-    )
-    return writer.trials[job.name]
 
 
 def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:

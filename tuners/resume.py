@@ -1,0 +1,76 @@
+"""Goes on with a sweep: plan and scheduler are brought to where its tables say it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rlcore.checkpoint import read_metadata
+from tuners.adapter import outcome_of
+from tuners.layout import STATE_FILE, newest_checkpoint
+from tuners.phases import Job, Plan, job_from_row
+from tuners.results import OUTCOME_COLUMNS, ResultsWriter, read_segments
+from tuners.spec import SweepSpec
+from tuners.stopping import replay
+from tuners.store import fetch_checkpoints
+
+
+def restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any) -> dict[str, str]:
+    """Brings plan and rungs to where the tables say; returns the checkpoints of unfinished jobs.
+
+    They are named relative to the sweep's folder.
+    """
+    ended, unfinished, checkpoints = [], [], {}
+    rows = read_segments(spec.folder)
+    replay(scheduler, rows)
+    last = {row["trial"]: row for row in rows}
+    running = [name for name, row in writer.trials.items() if row["status"] == "running"]
+    fetch_checkpoints(spec.folder, running)
+    for row in writer.trials.values():
+        job = job_from_row(row, json.loads(row["config"]))
+        if row["status"] != "running":
+            ended.append((job, outcome_of(row, row["stop_reason"])))
+            continue
+        known = last[job.name]["env_steps"] if job.name in last else 0
+        checkpoint = newest_checkpoint(spec.folder, job.name, known)
+        reason = _end_reason(job, last.get(job.name), checkpoint, spec.scheduler)
+        if reason is not None:
+            row = _close(writer, job, last[job.name], checkpoint, reason)
+            ended.append((job, outcome_of(row, reason)))
+            continue
+        unfinished.append(job)
+        if checkpoint is not None:
+            checkpoints[job.name] = str(checkpoint.relative_to(spec.folder))
+    plan.restore(ended, unfinished)
+    return checkpoints
+
+
+def _end_reason(
+    job: Job, last: dict[str, Any] | None, checkpoint: Path | None, scheduler: str
+) -> str | None:
+    """Returns why a trial had ended whose end was not written any more, or None if it goes on.
+
+    One that spent its budget goes on from an earlier checkpoint if its last one is not there.
+    """
+    if last is None or last["stop_reason"] in (scheduler, "diverged"):
+        return None if last is None else str(last["stop_reason"])
+    if last["stop_reason"] != "budget":
+        return None
+    saved = read_metadata(checkpoint / STATE_FILE)["env_steps"] if checkpoint else 0
+    return "budget" if saved >= job.end else None
+
+
+def _close(
+    writer: ResultsWriter, job: Job, last: dict[str, Any], checkpoint: Path | None, reason: str
+) -> dict[str, Any]:
+    writer.put_trial(
+        {
+            "trial": job.name,
+            "status": "finished",
+            "stop_reason": reason,
+            "env_steps": last["env_steps"],
+            **{name: last[name] for name in OUTCOME_COLUMNS},
+            "ended": last["time"],
+            "checkpoint": str(checkpoint.relative_to(writer.folder)) if checkpoint else None,
+        }
+    )
+    return writer.trials[job.name]
