@@ -84,26 +84,26 @@ def run_search(
 
         check_joinable(flags.address, f"sweeps/{Path(script).name}")
     spec = _make_spec(flags, default_space)
-    with driving(spec.folder):
-        if flags.extend is not None:
-            spec = extend(spec, flags.num_trials)
-        return _run(spec, console, flags.address, script)
-
-
-def _run(spec: SweepSpec, console: Console, address: str | None, script: str) -> int:
-    _print_plan(console, spec)
-    begun = time.monotonic()
-    if spec.slots == 1 and not spec.uses_gpu:
-        start_compiling(static_configs(spec.base, spec.space))
-    from tuners.run import Interrupted, run_sweep  # Ray takes seconds to import
-
     try:
-        result = run_sweep(spec, console=console, address=address)
-    except (Interrupted, KeyboardInterrupt):  # the latter before the first trial or after the last
+        with driving(spec.folder):
+            if flags.extend is not None:
+                spec = extend(spec, flags.num_trials)
+            return _run(spec, console, flags.address)
+    except KeyboardInterrupt:
         console.print(f"Interrupted. Everything known is in {spec.folder}; to go on:")
         command = f"python sweeps/{Path(script).name} --resume {spec.name}{_runs(spec)}"
         console.print(f"  {command}", highlight=False)
         return 130
+
+
+def _run(spec: SweepSpec, console: Console, address: str | None) -> int:
+    _print_plan(console, spec)
+    begun = time.monotonic()
+    if spec.slots == 1 and not spec.uses_gpu:
+        start_compiling(static_configs(spec.base, spec.space))
+    from tuners.run import run_sweep  # Ray takes seconds to import
+
+    result = run_sweep(spec, console=console, address=address)
     print_result(console, spec, result, time.monotonic() - begun)
     return 0
 

@@ -38,7 +38,6 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
         highlight=False,
     )
     start_compiling([spec.base])
-    from tuners.run import Interrupted
     from tuners.shapes import plot_path, run_shapes
 
     begun = time.monotonic()
@@ -47,7 +46,7 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
             summaries, ran = run_shapes(
                 spec, shapes, console=console, videos=flags.videos, address=flags.address
             )
-    except (Interrupted, KeyboardInterrupt):
+    except KeyboardInterrupt:
         console.print(f"Interrupted; what was trained is in {spec.folder}.", highlight=False)
         return 130
     _print_table(console, summaries)

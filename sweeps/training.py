@@ -12,7 +12,7 @@ from tuners.config import TrialConfig, load_config
 from tuners.lock import driving
 from tuners.names import check_name
 from tuners.presets import PRESETS
-from tuners.single import TrainingInterrupted, run_single
+from tuners.single import run_single
 from tuners.space import BadInput
 from tuners.spec import (
     DEFAULT_TRACKING_URI,
@@ -51,7 +51,7 @@ def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
             video_every=video_every,
             on_segment=progress.show,
         )
-    except (TrainingInterrupted, KeyboardInterrupt):
+    except KeyboardInterrupt:
         console.print(f"Interrupted; go on with: python sweeps/train.py --resume {spec.name}")
         return 130
     console.print(f"\ncheckpoint, film strip and video: {spec.folder}", highlight=False)

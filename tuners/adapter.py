@@ -3,7 +3,7 @@
 import contextlib
 import math
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +24,7 @@ from tuners.stopping import replay
 from tuners.store import CHECKPOINTS_KEPT as KEPT_IN_STORE
 
 _FLUSH_SHARE = 0.1  # of the driver's time, at most
+RETRIES = 3  # of a job
 CHECKPOINTS_KEPT = 2  # the one before serves where the last is damaged
 
 Listener = Callable[[str, dict[str, Any]], None]
@@ -64,7 +65,7 @@ class PlanSearcher(_NotSaved, Searcher):
         """Returns the next job's config, None to be asked again, or FINISHED."""
         if self._interrupted.is_set() or self._plan.finished:
             return str(Searcher.FINISHED)
-        if len(self._plan.jobs) - len(self._plan.outcomes) >= self._most_at_once:
+        if self._plan.num_running >= self._most_at_once:
             return None
         job = self._plan.next_job()
         return None if job is None else self._to_tune(job)
@@ -90,16 +91,21 @@ class InterruptStopper(_NotSaved, Stopper):
         self._interrupted = interrupted
         self._running = running
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was."""
+        return self._interrupted.is_set()
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Returns whether the trial ends with this report; the scheduler is not asked then."""
-        if not self._interrupted.is_set():
+        if not self.interrupted:
             return False
         self.stopped.add(trial_id)
         return True
 
     def stop_all(self) -> bool:
         """Returns whether nothing runs any more, so that waiting trials can go."""
-        return self._interrupted.is_set() and not self._running
+        return self.interrupted and not self._running
 
 
 class SweepCallback(_NotSaved, Callback):
@@ -116,15 +122,29 @@ class SweepCallback(_NotSaved, Callback):
         scheduler: Any,
         stopper: InterruptStopper,
         running: set[str],
+        checkpoints: dict[str, str],
         listeners: list[Listener],
         address: str | None = None,
     ) -> None:
-        """Shares ``running`` with the stopper; ``address`` is the sweep's in the store."""
+        """Shares ``running`` with the stopper.
+
+        Args:
+            plan: is told of jobs that end.
+            writer: of the tables.
+            scheduler: asked what Tune does not ask it.
+            stopper: ends trials at an interruption.
+            running: names of jobs in a worker.
+            checkpoints: of jobs that are tried again, by name; the searcher has them begin there.
+            listeners: hear everything.
+            address: of the sweep in the store, if it is in one.
+        """
         self._plan = plan
         self._writer = writer
         self._scheduler = scheduler
         self._stopper = stopper
         self._running = running
+        self._resume_from = checkpoints
+        self._failures: Counter[str] = Counter()
         self._listeners = listeners
         self._next_flush = -math.inf
         self._checkpoints: dict[str, deque[Any]] = {}
@@ -137,7 +157,8 @@ class SweepCallback(_NotSaved, Callback):
     ) -> None:
         """Notes that a job is in a worker."""
         job = self._job(trial)
-        self._running.add(job.name)
+        if not self._stopper.interrupted:  # else nobody waits for it
+            self._running.add(job.name)
         self._begin(job)
 
     def on_trial_result(
@@ -184,14 +205,22 @@ class SweepCallback(_NotSaved, Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Notes that a job failed for good, after its retries.
+        """Has a job tried again, or notes that it failed for good, after its retries.
+
+        Tune gives up at once what fails while it takes over a process, such as one that has died.
 
         Raises:
             OSError: the disk is full: the job is not to blame.
         """
-        self._failed(trial)
         job = self._job(trial)
         self._running.discard(job.name)
+        self._failed(trial)
+        if self._failures[job.name] <= RETRIES:
+            self._checkpoints.pop(job.name, None)  # the next Tune trial uses their names again
+            if trial.checkpoint:
+                self._resume_from[job.name] = _relative(trial.checkpoint.path)
+            self._plan.try_again(job.name)
+            return
         self._begin(job)  # it may have failed each time before it ran
         spec, config = self._plan.spec, job.config
         floor = spec.judge.floor(config.full_length, config.ppo.steps_per_segment)
@@ -264,6 +293,7 @@ class SweepCallback(_NotSaved, Callback):
 
     def _failed(self, trial: Trial) -> None:
         """Tells of a failure; raises OSError if the disk, and not the job, is to blame."""
+        self._failures[self._job(trial).name] += 1
         self._tell("failed", {"trial": self._job(trial).name, "reason": _failure(trial)})
         check_room(self._writer.folder)
 

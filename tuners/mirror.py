@@ -10,7 +10,7 @@ from typing import IO
 
 from tuners.layout import SEGMENTS_FOLDER, TRIALS_FILE
 from tuners.results import covering
-from tuners.store import SESSION, Store
+from tuners.store import Store, is_kept
 
 EVERY = 2.0  # s
 
@@ -31,6 +31,7 @@ class Mirror:
         self._every = every
         self._sent: dict[str, tuple[int, ...]] = {}
         self._error = ""
+        self._is_tidy = False  # a driver before may have been killed between sending and deleting
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
         self._thread.start()
@@ -92,7 +93,7 @@ class Mirror:
             for name in self._sent
             if name.startswith(SEGMENTS_FOLDER) and not (self._folder / name).exists()
         }
-        if not gone:
+        if self._is_tidy and not gone:
             return
         there = store.names(SEGMENTS_FOLDER)
         needed = covering(Path(name).name for name in there)
@@ -101,6 +102,7 @@ class Mirror:
                 store.delete(name)
         for name in gone:
             del self._sent[name]
+        self._is_tidy = True
 
     def _send(self, store: Store, source: IO[bytes], name: str, state: tuple[int, ...]) -> None:
         store.put(source, name)
@@ -116,8 +118,8 @@ def _states(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yields each file of a sweep that no checkpoint holds, by name, and what tells it is new."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name.startswith(SESSION) or path.name.startswith("."):
-            continue  # Tune's, which are in the store; and files on their way
+        if not is_kept(name) or path.name.startswith("."):
+            continue  # the latter are on their way
         try:
             status = path.stat()
         except FileNotFoundError:

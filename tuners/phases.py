@@ -102,6 +102,16 @@ class Plan:
         if self.jobs[name].phase == "search":
             self._tell(name, outcome)
 
+    def try_again(self, name: str) -> None:
+        """Has a job handed out once more, before new ones."""
+        self._unfinished.append(self.jobs[name])
+
+    @property
+    def num_running(self) -> int:
+        """Jobs that are handed out and have not ended."""
+        waiting = sum(job.name in self.jobs for job in self._unfinished)
+        return len(self.jobs) - len(self.outcomes) - waiting
+
     @property
     def finished(self) -> bool:
         """Whether every job of the sweep has ended."""

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from rlcore.files import check_room, replacing
 from tuners import following
-from tuners.adapter import InterruptStopper, Listener, PlanSearcher, SweepCallback
+from tuners.adapter import RETRIES, InterruptStopper, Listener, PlanSearcher, SweepCallback
 from tuners.cluster.doctor import quick_check
 from tuners.cluster.joining import joined
 from tuners.console import SweepConsole
@@ -38,14 +38,13 @@ from tuners.space import BadInput
 from tuners.spec import SweepSpec
 from tuners.store import count_sessions
 from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, slot_use, utilisation
-from tuners.workers import Workers, workers_of
+from tuners.workers import Workers, refuse_without_gpu, workers_of
 
-RETRIES = 3
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _MAX_ARTISTS = 8  # they draw faster than a large cluster ends trials
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Ctrl-C: running segments have ended, and everything known is on disk."""
 
 
@@ -158,6 +157,7 @@ def run_jobs(
                     refuse_if_unfit(spec)
                 else:
                     keep_keys_in_the_environment()
+                    refuse_without_gpu(spec)
                 cores = ray.cluster_resources().get("CPU", 1.0)
                 artists = min(_MAX_ARTISTS, max(1, int(cores)))
                 media = MediaQueue(spec.folder, processes=artists, address=spec.address)
@@ -216,7 +216,9 @@ def _train(
 
     listeners: list[Listener] = [collect, screen.listen]
     stopper = InterruptStopper(interrupted, running)
-    callback = SweepCallback(plan, writer, scheduler, stopper, running, listeners, spec.address)
+    callback = SweepCallback(
+        *(plan, writer, scheduler, stopper, running, checkpoints, listeners), spec.address
+    )
     screen.note("starting workers")
     if not plan.finished:
         with workers_of(spec) as workers, noticing(interrupted):

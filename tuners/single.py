@@ -25,7 +25,7 @@ TRIAL = "trial-000"
 CHECKPOINT_EVERY = 8
 
 
-class TrainingInterrupted(Exception):
+class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C: the running segment has ended, and a checkpoint is on disk."""
 
 

@@ -17,6 +17,7 @@ from pyarrow import fs
 
 from rlcore.files import replacing
 from tuners.layout import (
+    COMPARISON_FILE,
     RECORDING_FILE,
     SEGMENTS_FOLDER,
     SPEC_FILE,
@@ -169,12 +170,16 @@ def refused(address: str) -> Iterator[None]:
         raise BadInput(f"storage {address} cannot be used: {reason}") from error
 
 
+def is_kept(name: str) -> bool:
+    """Returns whether the store has a copy of a file: Tune puts its own there, locks are local."""
+    return not name.startswith(SESSION) and ".lock" not in name
+
+
 def bring(address: str, folder: Path) -> bool:
     """Fetches a sweep's folder if the store's is further than the one here; returns whether it was.
 
-    Checkpoints stay there.  It is further with segments, or files, that are not here: what a sweep
-    draws and concludes comes after its last segment.  The segments come last: a fetch that was cut
-    off is done again.
+    Checkpoints stay there.  It is further if it has later segments, or as late ones and the final
+    table, which is not here.  The segments come last: a fetch that was cut off is done again.
 
     Args:
         address: of the sweep in the store.
@@ -185,18 +190,19 @@ def bring(address: str, folder: Path) -> bool:
     """
     with refused(address):
         store = Store(address)
-        names = [name for name in store.names() if not name.startswith(SESSION)]
+        names = [name for name in store.names() if is_kept(name)]
         here = [path.name for path in (folder / SEGMENTS_FOLDER).glob("*")]
         parts = covering(Path(name).name for name in names if name.startswith(SEGMENTS_FOLDER))
-        rest = [name for name in names if not name.startswith(SEGMENTS_FOLDER)]
-        is_behind = last_number(here) < last_number(parts) or (
-            last_number(here) == last_number(parts)
-            and not all((folder / name).exists() for name in rest)
-        )
+        concluded = COMPARISON_FILE in names and not (folder / COMPARISON_FILE).exists()
+        further = last_number(parts) - last_number(here)
+        is_behind = not (folder / SPEC_FILE).exists() or further > 0 or (further == 0 and concluded)
         if SPEC_FILE not in names or not is_behind:
             return False
+        rest = [name for name in names if not name.startswith(SEGMENTS_FOLDER)]
         for name in [*rest, *(f"{SEGMENTS_FOLDER}/{part}" for part in parts)]:
             store.get(name, folder / name)
+    for name in set(here) - {Path(name).name for name in names}:
+        (folder / SEGMENTS_FOLDER / name).unlink()  # reported here alone, and trained there again
     return True
 
 

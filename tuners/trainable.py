@@ -43,33 +43,11 @@ def begin_again(job: str, error: ValueError) -> None:
     print(f"{job} begins again: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
 
 
-class JobTrainable(tune.Trainable):
-    """Serves one job of a sweep after another, each begun by the first call that is about it.
+class SegmentTrainable(tune.Trainable):
+    """Trains one job of a sweep; its process and compiled programs serve one job after another.
 
-    Tune gives up a trial that fails while it takes over a process, and tries again one that fails
-    later.  The config of a job is what ``tuners/run.py`` makes of it for Tune.
+    The config of a job is what ``tuners/run.py`` makes of it for Tune.
     """
-
-    _next: dict[str, Any] | None = None
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Notes the next job."""
-        self._next = new_config
-        return True
-
-    def begin_next(self) -> None:
-        """Begins the job that was noted, if it has not begun."""
-        if self._next is not None:
-            self.begin(self._next)
-            self._next = None
-
-    def begin(self, config: dict[str, Any]) -> None:
-        """Begins a job."""
-        raise NotImplementedError
-
-
-class SegmentTrainable(JobTrainable):
-    """Trains in its own process, whose compiled programs serve one job after another."""
 
     trial: "Trial"
 
@@ -80,29 +58,30 @@ class SegmentTrainable(JobTrainable):
             os.environ["JAX_PLATFORMS"] = "cpu"
         else:
             os.environ.update(gpu_environment(config["precision"]))
-        self.begin(config)
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begins the next job in the same process."""
+        self._begin(new_config)
+        return True
 
     def step(self) -> dict[str, Any]:
         """Trains a segment and returns its row."""
-        self.begin_next()
         return self._clock.mark(self.trial.advance())
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes the trial's state."""
-        self.begin_next()
         self.trial.save(Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
         """Continues from what ``save_checkpoint`` wrote; from the start if that is damaged."""
-        self.begin_next()
         try:
             self.trial.load(Path(checkpoint_dir))
         except ValueError as error:
             begin_again(self.config["job"], error)
-            self.begin(self.config)
+            self._begin(self.config)
 
-    def begin(self, config: dict[str, Any]) -> None:
-        """Makes the job's trial, and compiles it if this process has not yet."""
+    def _begin(self, config: dict[str, Any]) -> None:
         from tuners.config import TrialConfig
         from tuners.objectives import Objective
         from tuners.trial import Trial

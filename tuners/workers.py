@@ -40,20 +40,25 @@ class Workers:
     config: dict[str, Any] = field(default_factory=dict)
 
 
+def refuse_without_gpu(spec: SweepSpec) -> None:
+    """Refuses to train on the GPU of a machine that has none: Ray would wait for one.
+
+    Raises:
+        BadInput: what to do instead.
+    """
+    if spec.uses_gpu and not ray.cluster_resources().get("GPU"):
+        raise BadInput(
+            f"preset {spec.preset} trains on GPUs, but Ray finds none: take --preset laptop, or a"
+            " cluster that has some"
+        )
+
+
 @contextmanager
 def workers_of(spec: SweepSpec) -> Iterator[Workers]:
     """Yields what trains a sweep's jobs on the cluster that this process has joined.
 
     Packs end with it.
-
-    Raises:
-        BadInput: trials want a GPU, and there is none: Ray would wait for one.
     """
-    if spec.uses_gpu and not largest_cluster().get("GPU"):
-        raise BadInput(
-            f"preset {spec.preset} trains on GPUs, but Ray finds none: take --preset laptop, or a"
-            " cluster that has some"
-        )
     slots = spec.slots or slots_that_pay(spec, int(largest_cluster().get("GPU", 0.0)))
     if slots == 1:
         resources = {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}

@@ -1,5 +1,7 @@
 """``run_sweep`` on the Ray cluster that the session shares: its phases, and a trial that fails."""
 
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from tests.e2e.on_ray import ON_RAY, Ran, run_quietly
 from tests.e2e.record import assert_whole, segments_once, trials_once
 from tests.tuners.small import SEGMENT, small_spec
-from tuners import run, workers
+from tuners import adapter, run, workers
 from tuners.space import Choice, Uniform
 from tuners.trainable import SegmentTrainable
 
@@ -60,19 +62,25 @@ def test_an_ended_sweep_is_not_trained_again(ran, ray_address):
 
 
 def test_a_trial_that_cannot_take_over_a_process_is_tried_again(ray_address, tmp_path, monkeypatch):
+    """Tune gives up what has not begun: one whose process raises there, and one whose dies."""
     failed = tmp_path / "failed"
+    failed.mkdir()
 
     class Failing(SegmentTrainable):
-        def begin(self, config: dict[str, Any]) -> None:
-            if config["job"] == "trial-002" and not failed.exists():
-                failed.touch()
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            job = new_config["job"]
+            if job.startswith("validation") and not (failed / job).exists():
+                (failed / job).touch()
+                if job == "validation-baseline-0":
+                    os.kill(os.getpid(), signal.SIGKILL)
                 raise RuntimeError("out of luck")
-            super().begin(config)
+            return super().reset_config(new_config)
 
     monkeypatch.setattr(workers, "SegmentTrainable", Failing)
     spec = small_spec(tmp_path, scheduler="none", **SMALL)
     assert run_quietly(spec, ray_address).result.failures == []
-    assert failed.exists()
+    assert "validation-baseline-0" in [path.name for path in failed.iterdir()]
+    assert len(list(failed.iterdir())) > 1
     assert_whole(spec.folder)
 
 
@@ -98,7 +106,8 @@ def test_a_trial_that_fails_each_time_does_not_end_the_sweep(ray_address, tmp_pa
             return row
 
     monkeypatch.setattr(workers, "SegmentTrainable", Failing)
-    monkeypatch.setattr(run, "RETRIES", 1)
+    for module in (adapter, run):
+        monkeypatch.setattr(module, "RETRIES", 1)
     failed = run_quietly(small_spec(tmp_path, scheduler="none", **SMALL), ray_address)
     trials = trials_once(failed.spec.folder)
     assert trials["trial-001"]["status"] == "error"

@@ -10,7 +10,7 @@ from ray.tune import Checkpoint
 from ray.tune.search import Searcher
 
 from tests.tuners.small import SEGMENT, budget, small_spec
-from tuners.adapter import InterruptStopper, PlanSearcher, SweepCallback
+from tuners.adapter import RETRIES, InterruptStopper, PlanSearcher, SweepCallback
 from tuners.objectives import Outcome
 from tuners.phases import Plan
 from tuners.results import ResultsWriter, read_segments, read_trials
@@ -30,6 +30,7 @@ class Sweep:
         self.writer = ResultsWriter(spec.folder, "swingup")
         self.interrupted = threading.Event()
         self.running = set()
+        self.checkpoints = {}
         self.heard = []
         self.stopper = InterruptStopper(self.interrupted, self.running)
         self.scheduler = SCHEDULERS[spec.scheduler](spec)
@@ -39,6 +40,7 @@ class Sweep:
             self.scheduler,
             self.stopper,
             self.running,
+            self.checkpoints,
             [lambda event, row: self.heard.append((event, row["trial"]))],
         )
 
@@ -67,6 +69,11 @@ class Sweep:
         trial.last_result = row
         self.callback.on_trial_result(0, [], trial, row)
         return row
+
+    def fail_for_good(self, trial):
+        for _ in range(RETRIES):
+            self.callback.on_trial_recover(0, [], trial)
+        self.callback.on_trial_error(0, [], trial)
 
     def complete(self, trial):
         self.callback.on_trial_complete(0, [], trial)
@@ -177,6 +184,12 @@ def test_a_trial_that_ended_just_before_the_interruption_is_finished(sweep):
     assert sweep.tables()[0]["trial-000"]["stop_reason"] == "asha"
 
 
+def test_a_trial_that_begins_after_the_interruption_is_not_waited_for(sweep):
+    sweep.interrupted.set()
+    sweep.start()
+    assert sweep.stopper.stop_all()
+
+
 def test_an_interrupted_trial_that_had_just_ended_is_finished(sweep):
     first, second = sweep.start(), sweep.start()
     sweep.interrupted.set()
@@ -213,7 +226,7 @@ def test_a_report_that_comes_again_is_passed_over(sweep):
 def test_a_trial_that_failed_for_good(sweep):
     trial = sweep.start()
     sweep.report(trial, 3)
-    sweep.callback.on_trial_error(0, [], trial)
+    sweep.fail_for_good(trial)
     row = sweep.tables()[0]["trial-000"]
     assert (row["status"], row["stop_reason"], row["objective"]) == ("error", "error", 0.0)
     assert (row["env_steps"], row["score"]) == (3 * SEGMENT, 7.0)
@@ -224,9 +237,29 @@ def test_a_trial_that_failed_for_good(sweep):
 
 def test_a_trial_that_failed_before_its_first_report(sweep):
     trial = sweep.start()
-    sweep.callback.on_trial_error(0, [], trial)
+    sweep.fail_for_good(trial)
     row = sweep.tables()[0]["trial-000"]
     assert (row["status"], row["env_steps"], row["checkpoint"]) == ("error", 0, None)
+
+
+def test_a_trial_that_tune_gave_up_too_early_is_tried_again(sweep):
+    """Its process died while it took it over: for Tune it had not begun."""
+    trial, other = sweep.start(), sweep.start()
+    path = sweep.folder.absolute() / "tune" / "session-001" / "trial-000" / "checkpoint_000000"
+    trial.checkpoint = SimpleNamespace(path=str(path))
+    sweep.callback.on_trial_error(0, [], trial)
+    assert sweep.plan.outcomes == {}
+    assert (sweep.plan.num_running, sweep.plan.finished) == (1, False)
+    assert sweep.tables()[0]["trial-000"]["status"] == "running"
+    assert sweep.checkpoints == {"trial-000": "tune/session-001/trial-000/checkpoint_000000"}
+    again = sweep.start()
+    assert again.config["job"] == "trial-000"
+    assert sweep.plan.num_running == 2
+    sweep.report(again, 8, done=True)
+    sweep.complete(again)
+    sweep.report(other, 8, done=True)
+    sweep.complete(other)
+    assert {row["status"] for row in sweep.tables()[0].values()} == {"finished"}
 
 
 def test_a_checkpoint_is_named_within_the_sweeps_folder(sweep):
@@ -304,7 +337,7 @@ def test_a_trial_that_waits_to_be_tried_again_holds_up_no_interruption(sweep):
 
 def test_a_trial_that_never_began_is_in_the_table_when_it_fails(sweep):
     """A row with gaps would make the whole table one that nobody can read."""
-    sweep.callback.on_trial_error(0, [], sweep.wait())
+    sweep.fail_for_good(sweep.wait())
     row = sweep.tables()[0]["trial-000"]
     assert (row["phase"], row["row"], row["seeds"]) == ("search", "baseline", [0, 1])
     assert (row["status"], row["stop_reason"], row["env_steps"]) == ("error", "error", 0)

@@ -165,7 +165,30 @@ def test_what_a_sweep_concludes_is_brought_although_its_last_segment_was(sweep, 
     send(sweep.folder, sweep.address)
     assert bring(sweep.address, there)
     assert (there / "comparison.json").exists()
+    put(sweep.address, **{"media/a.mp4": "a video that was deleted here"})
     assert not bring(sweep.address, there)
+
+
+def test_reports_that_the_store_never_had_give_way_to_those_that_came_after_them(sweep, tmp_path):
+    """The sweep went on elsewhere, without them."""
+    report(sweep.folder, 1)
+    there = tmp_path / "there" / "sweep"
+    send(sweep.folder, sweep.address)
+    bring(sweep.address, there)
+    for segment in (2, 3, 4):
+        report(sweep.folder, segment)
+    send(sweep.folder, sweep.address)
+    (there / "segments.parquet" / "00000002-00000003.parquet").touch()
+    assert bring(sweep.address, there)
+    assert [row["segment"] for row in read_segments(there)] == [1, 2, 3, 4]
+
+
+def test_a_driver_keeps_its_lock(sweep, tmp_path):
+    put(sweep.address, **{"driver.lock": "of the machine before", "tune/study.lock": ""})
+    report(sweep.folder, 1)
+    send(sweep.folder, sweep.address)
+    assert bring(sweep.address, tmp_path / "there")
+    assert not list((tmp_path / "there").rglob("*.lock"))
 
 
 def test_a_fetch_that_was_cut_off_is_done_again(sweep, tmp_path, monkeypatch):

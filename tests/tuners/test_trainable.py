@@ -33,18 +33,6 @@ def test_a_damaged_checkpoint_costs_the_way_but_not_the_curve(trainable, tmp_pat
     assert f"trial-003 begins again: {state} is damaged" in capfd.readouterr().err
 
 
-def test_the_next_job_begins_with_its_first_segment(trainable):
-    """Tune would give up a trial that fails while it takes over a process."""
-    trainable.step()
-    assert trainable.reset(trainable.config | {"job": "trial-004", "seeds": [2, 3]})
-    row = trainable.step()
-    assert row["env_steps"] == SEGMENT
-    assert trainable.trial.seeds == [2, 3]
-    assert trainable.reset(trainable.config | {"resume_from": "/nowhere"})
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        trainable.step()
-
-
 def test_a_whole_checkpoint_is_gone_on_from(trainable, tmp_path):
     trainable.step()
     trainable.save_checkpoint(str(tmp_path))

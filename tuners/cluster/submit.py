@@ -65,9 +65,9 @@ def run_on_cluster(
             job = client.submit_job(
                 entrypoint=entrypoint(script, arguments), runtime_env={"env_vars": _STOP}
             )
-        except RuntimeError as error:  # Ray's, with what the head answered
+        except (RuntimeError, OSError) as error:  # what the head answered, or no connection
             reason = " ".join(str(error).split())[:300]
-            raise BadInput(f"the head of {cluster} does not take the job: {reason}") from error
+            raise BadInput(f"the head of {cluster} did not take the job: {reason}") from error
         print(f"{job} runs on the cluster, and goes on without this terminal:")
         print(_commands(cluster, job), flush=True)
         return _watch(client, cluster, job)

@@ -81,7 +81,7 @@ class PackServer:
         self._awaited.add(job)  # before another leaves: the others do not train without it
         if len(held) >= self._slots:
             await self.leave(min(held, key=self._liveliness))
-        if leaving is not None:
+        if leaving not in (None, job):
             await self.leave(leaving)
         try:
             await self._on_device(self._pack.enter, job, entry)

@@ -9,41 +9,43 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
+from ray import tune
 from ray.exceptions import RayActorError
 
 from tuners.packs.server import CPU, Place
-from tuners.trainable import CheckpointClock, JobTrainable, begin_again
+from tuners.trainable import CheckpointClock, begin_again
 
 _MOST_DEATHS = 3  # of a pack while a trial enters it
 
 
-class PackedTrainable(JobTrainable):
-    """Trains one job after another in a slot of a pack on its node and GPU."""
+class PackedTrainable(tune.Trainable):
+    """Trains one job of a sweep after another in a slot of a pack on its node and GPU.
+
+    The config of a job is what ``tuners/run.py`` makes of it for Tune.
+    """
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Begins the first job."""
+        """Begins the job."""
         self._enter(config)
 
-    def begin(self, config: dict[str, Any]) -> None:
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Leaves the slot, and begins the next job in one."""
         place, pack, job = self._place, self._pack, self._job
-        self._enter(config, leaving=job)
+        self._enter(new_config, leaving=job)
         if self._place != place:
             _leave(pack, job)
+        return True
 
     def step(self) -> dict[str, Any]:
         """Returns the row of the next segment once the pack has trained it."""
-        self.begin_next()
         return self._clock.mark(ray.get(self._pack.advance.remote(self._job)))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Has the pack, which is on this node, write the trial's state."""
-        self.begin_next()
         ray.get(self._pack.save.remote(self._job, checkpoint_dir))
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
         """Continues from a state that ``save_checkpoint`` had written; else from the start."""
-        self.begin_next()
         try:
             ray.get(self._pack.load.remote(self._job, checkpoint_dir))
         except ValueError as error:

@@ -206,6 +206,19 @@ def test_a_trial_that_cannot_begin_leaves_its_slot_free(error):
     play(scene())
 
 
+def test_a_trial_that_begins_again_keeps_its_slot():
+    """Its checkpoint was damaged."""
+
+    async def scene() -> None:
+        s = Scene(slots=1)
+        await s.enter("a")
+        assert await s.server.enter("a", None, leaving="a")
+        await s.ask("a")
+        assert s.pack.left == []
+
+    play(scene())
+
+
 def test_nobody_trains_for_a_process_that_died():
     """The trial's next process would go on a segment too far, and that one would be in no table."""
 
