@@ -160,6 +160,8 @@ def trainable_with_accidents(folder: Path) -> type:
                 file.seek(-5, os.SEEK_END)
                 file.write(b"\xff")
             self.load_checkpoint(str(checkpoint))
+            super().step()
+            (folder / "went on").touch()
 
     return Unlucky
 
@@ -180,6 +182,7 @@ def test_a_search_survives_a_divergence_a_dead_pack_a_dead_trial_and_a_damaged_c
     assert_whole(ran.spec.folder)
     trials = trials_once(ran.spec.folder)
     assert {trial["status"] for trial in trials.values()} == {"finished"}
+    assert (tmp_path / "went on").exists(), "its slot was kept"
     assert trials["trial-003"]["stop_reason"] == "diverged"
     assert len({row["worker"] for row in segments_once(ran.spec.folder).values()}) == 2
     ours = segments_once(ran.spec.folder)

@@ -61,17 +61,18 @@ def test_an_ended_sweep_is_not_trained_again(ran, ray_address):
     assert again.result.comparison == ran.result.comparison
 
 
-def test_a_trial_that_cannot_take_over_a_process_is_tried_again(ray_address, tmp_path, monkeypatch):
-    """Tune gives up what has not begun: one whose process raises there, and one whose dies."""
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_trial_that_cannot_take_over_a_process_is_tried_again(
+    ray_address, tmp_path, monkeypatch, dies
+):
+    """Tune gives up what has not begun."""
     failed = tmp_path / "failed"
-    failed.mkdir()
 
     class Failing(SegmentTrainable):
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            job = new_config["job"]
-            if job.startswith("validation") and not (failed / job).exists():
-                (failed / job).touch()
-                if job == "validation-baseline-0":
+            if not failed.exists():
+                failed.touch()
+                if dies:
                     os.kill(os.getpid(), signal.SIGKILL)
                 raise RuntimeError("out of luck")
             return super().reset_config(new_config)
@@ -79,8 +80,7 @@ def test_a_trial_that_cannot_take_over_a_process_is_tried_again(ray_address, tmp
     monkeypatch.setattr(workers, "SegmentTrainable", Failing)
     spec = small_spec(tmp_path, scheduler="none", **SMALL)
     assert run_quietly(spec, ray_address).result.failures == []
-    assert "validation-baseline-0" in [path.name for path in failed.iterdir()]
-    assert len(list(failed.iterdir())) > 1
+    assert failed.exists()
     assert_whole(spec.folder)
 
 
