@@ -106,11 +106,9 @@ def disturb(
 
 @pytest.fixture(scope="module")
 def killed(make_scripts: Callable[[str], Scripts]) -> Disturbed:
-    """Three times `kill -9` of the driver and all it had started, MLflow's follower included."""
+    """Twice `kill -9` of the driver and all it had started, MLflow's follower included."""
     flags = (*LONG, *PLAIN, "--scheduler", "none")
-    return disturb(
-        make_scripts("killed"), "killed", flags, [early, in_the_middle, late], Running.kill
-    )
+    return disturb(make_scripts("killed"), "killed", flags, [early, late], Running.kill)
 
 
 def kill_driver_alone(running: Running) -> None:
