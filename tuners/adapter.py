@@ -85,11 +85,11 @@ class PlanSearcher(_NotSaved, Searcher):
 class InterruptStopper(_NotSaved, Stopper):
     """After Ctrl-C: every running segment ends and is reported, then its trial stops."""
 
-    def __init__(self, interrupted: threading.Event, running: set[str]) -> None:
-        """``running`` holds the names of jobs in a worker."""
+    def __init__(self, interrupted: threading.Event) -> None:
+        """Waits for nobody yet."""
+        self.running: set[str] = set()  # names of jobs in a worker
         self.stopped: set[str] = set()  # Tune's ids of trials that end with the last report
         self._interrupted = interrupted
-        self._running = running
 
     @property
     def interrupted(self) -> bool:
@@ -105,7 +105,7 @@ class InterruptStopper(_NotSaved, Stopper):
 
     def stop_all(self) -> bool:
         """Returns whether nothing runs any more, so that waiting trials can go."""
-        return self.interrupted and not self._running
+        return self.interrupted and not self.running
 
 
 class SweepCallback(_NotSaved, Callback):
@@ -121,19 +121,17 @@ class SweepCallback(_NotSaved, Callback):
         writer: ResultsWriter,
         scheduler: Any,
         stopper: InterruptStopper,
-        running: set[str],
         checkpoints: dict[str, str],
         listeners: list[Listener],
         address: str | None = None,
     ) -> None:
-        """Shares ``running`` with the stopper.
+        """Has heard of nothing yet.
 
         Args:
             plan: is told of jobs that end.
             writer: of the tables.
             scheduler: asked what Tune does not ask it.
-            stopper: ends trials at an interruption.
-            running: names of jobs in a worker.
+            stopper: ends trials at an interruption; is told which are in a worker.
             checkpoints: of jobs that are tried again, by name; the searcher has them begin there.
             listeners: hear everything.
             address: of the sweep in the store, if it is in one.
@@ -142,7 +140,6 @@ class SweepCallback(_NotSaved, Callback):
         self._writer = writer
         self._scheduler = scheduler
         self._stopper = stopper
-        self._running = running
         self._resume_from = checkpoints
         self._failures: Counter[str] = Counter()
         self._listeners = listeners
@@ -158,7 +155,7 @@ class SweepCallback(_NotSaved, Callback):
         """Notes that a job is in a worker."""
         job = self._job(trial)
         if not self._stopper.interrupted:  # else nobody waits for it
-            self._running.add(job.name)
+            self._stopper.running.add(job.name)
         self._begin(job)
 
     def on_trial_result(
@@ -184,7 +181,7 @@ class SweepCallback(_NotSaved, Callback):
     ) -> None:
         """Notes how a job ended; one that was interrupted stays unfinished."""
         job = self._job(trial)
-        self._running.discard(job.name)
+        self._stopper.running.discard(job.name)
         self._checkpoints.pop(job.name, None)
         last = trial.last_result or {}
         reason = last.get("stop_reason")
@@ -199,7 +196,7 @@ class SweepCallback(_NotSaved, Callback):
         Raises:
             OSError: the disk is full: another try would fail as well.
         """
-        self._running.discard(self._job(trial).name)  # it waits for a worker
+        self._stopper.running.discard(self._job(trial).name)  # it waits for a worker
         self._failed(trial)
 
     def on_trial_error(
@@ -213,7 +210,7 @@ class SweepCallback(_NotSaved, Callback):
             OSError: the disk is full: the job is not to blame.
         """
         job = self._job(trial)
-        self._running.discard(job.name)
+        self._stopper.running.discard(job.name)
         self._failed(trial)
         if self._failures[job.name] <= RETRIES:
             self._checkpoints.pop(job.name, None)  # the next Tune trial uses their names again
@@ -293,8 +290,9 @@ class SweepCallback(_NotSaved, Callback):
 
     def _failed(self, trial: Trial) -> None:
         """Tells of a failure; raises OSError if the disk, and not the job, is to blame."""
-        self._failures[self._job(trial).name] += 1
-        self._tell("failed", {"trial": self._job(trial).name, "reason": _failure(trial)})
+        name = self._job(trial).name
+        self._failures[name] += 1
+        self._tell("failed", {"trial": name, "reason": _failure(trial)})
         check_room(self._writer.folder)
 
     def _stop_reason(self, trial: Trial, job: Job, row: dict[str, Any]) -> str | None:

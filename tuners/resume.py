@@ -51,9 +51,10 @@ def _end_reason(
 
     One that spent its budget goes on from an earlier checkpoint if its last one is not there.
     """
-    if last is None or last["stop_reason"] in (scheduler, "diverged"):
-        return None if last is None else str(last["stop_reason"])
-    if last["stop_reason"] != "budget":
+    reason = None if last is None else str(last["stop_reason"])
+    if reason in (scheduler, "diverged"):
+        return reason
+    if reason != "budget":
         return None
     saved = read_metadata(checkpoint / STATE_FILE)["env_steps"] if checkpoint else 0
     return "budget" if saved >= job.end else None

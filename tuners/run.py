@@ -44,10 +44,6 @@ _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _MAX_ARTISTS = 8  # they draw faster than a large cluster ends trials
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C: running segments have ended, and everything known is on disk."""
-
-
 @dataclass(frozen=True)
 class SweepResult:
     """What a finished sweep found.
@@ -81,7 +77,8 @@ def run_sweep(spec: SweepSpec, *, console: Console, address: str | None = None) 
         address: of a Ray cluster; None starts Ray here, unless RAY_ADDRESS is set.
 
     Raises:
-        Interrupted: Ctrl-C was pressed; the sweep can be resumed.
+        KeyboardInterrupt: after a Ctrl-C during training all segments have ended, and everything
+            known is on disk.
     """
     plan = PopulationPlan(spec) if spec.scheduler == "pbt" else Plan(spec)
     comparisons: list[Comparison] = []
@@ -142,7 +139,7 @@ def run_jobs(
         conclude: called when every job has ended and Ray still runs; returns a line a failure.
 
     Raises:
-        Interrupted: Ctrl-C was pressed.
+        KeyboardInterrupt: as ``run_sweep`` has it.
         BadInput: the cluster cannot be joined, or is not fit.
     """
     follower = following.start_following(spec.folder, spec.tracking_uri)
@@ -190,7 +187,7 @@ def _train(
     checkpoints = restore(spec, plan, writer, scheduler)
     for row in writer.trials.values() if spec.media else ():
         media.film_strip(row)  # that an interruption kept from being drawn
-    interrupted, running = threading.Event(), set[str]()
+    interrupted = threading.Event()
     segments: list[dict[str, Any]] = []
 
     def collect(event: str, row: dict[str, Any]) -> None:
@@ -215,10 +212,8 @@ def _train(
         }
 
     listeners: list[Listener] = [collect, screen.listen]
-    stopper = InterruptStopper(interrupted, running)
-    callback = SweepCallback(
-        *(plan, writer, scheduler, stopper, running, checkpoints, listeners), spec.address
-    )
+    stopper = InterruptStopper(interrupted)
+    callback = SweepCallback(plan, writer, scheduler, stopper, checkpoints, listeners, spec.address)
     screen.note("starting workers")
     if not plan.finished:
         with workers_of(spec) as workers, noticing(interrupted):
@@ -235,7 +230,7 @@ def _train(
                 tuner.fit()
                 writer.flush()
     if interrupted.is_set():
-        raise Interrupted
+        raise KeyboardInterrupt
     failed = [t["trial"] for t in writer.trials.values() if t["status"] == "error"]
     return segments, [f"{name} failed {RETRIES + 1} times" for name in failed]
 

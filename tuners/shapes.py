@@ -61,7 +61,7 @@ class ShapesConsole(SweepConsole):
         return f"shapes, {len(self._plan.outcomes)} of {len(list(self._plan._candidates()))} trials"
 
     def _ranked(self) -> list[dict[str, Any]]:
-        return sorted(list(self._latest.values()), key=lambda row: -row["objective"])
+        return sorted(self._latest.values(), key=lambda row: -row["objective"])
 
     def _best_table(self) -> Table:
         table = Table(box=None, padding=(0, 2), header_style="dim")
@@ -114,7 +114,7 @@ def run_shapes(
     Writes ``shapes.json`` and a plot beside the tables of a sweep.
 
     Raises:
-        Interrupted: Ctrl-C was pressed.
+        KeyboardInterrupt: Ctrl-C was pressed.
     """
     plan = ShapesPlan(spec, shapes)
     summaries: list[ShapeSummary] = []

@@ -25,10 +25,6 @@ TRIAL = "trial-000"
 CHECKPOINT_EVERY = 8
 
 
-class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C: the running segment has ended, and a checkpoint is on disk."""
-
-
 def run_single(
     spec: SweepSpec,
     *,
@@ -44,7 +40,8 @@ def run_single(
         on_segment: is told each segment's row.
 
     Raises:
-        TrainingInterrupted: Ctrl-C was pressed; the run can be resumed.
+        KeyboardInterrupt: after a Ctrl-C during training the segment has ended, and a checkpoint
+            is on disk.
     """
     follower = following.start_following(spec.folder, spec.tracking_uri)
     try:
@@ -97,7 +94,7 @@ def _train(
     folder = _checkpoint(spec.folder, trial)
     if interrupted.is_set():
         writer.flush()
-        raise TrainingInterrupted
+        raise KeyboardInterrupt
     _end(spec, trial, writer, folder, drawing, drawn)
 
 

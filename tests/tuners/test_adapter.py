@@ -29,17 +29,16 @@ class Sweep:
         self.folder = spec.folder
         self.writer = ResultsWriter(spec.folder, "swingup")
         self.interrupted = threading.Event()
-        self.running = set()
         self.checkpoints = {}
         self.heard = []
-        self.stopper = InterruptStopper(self.interrupted, self.running)
+        self.stopper = InterruptStopper(self.interrupted)
+        self.running = self.stopper.running
         self.scheduler = SCHEDULERS[spec.scheduler](spec)
         self.callback = SweepCallback(
             self.plan,
             self.writer,
             self.scheduler,
             self.stopper,
-            self.running,
             self.checkpoints,
             [lambda event, row: self.heard.append((event, row["trial"]))],
         )
@@ -415,24 +414,25 @@ def test_nothing_is_given_once_interrupted(searcher):
 
 
 def test_after_an_interruption_every_trial_stops_with_its_next_report():
-    interrupted, running = threading.Event(), {"trial-000"}
-    stopper = InterruptStopper(interrupted, running)
+    interrupted = threading.Event()
+    stopper = InterruptStopper(interrupted)
+    stopper.running.add("trial-000")
     assert not stopper("0", {})
     assert not stopper.stop_all()
     interrupted.set()
     assert stopper("0", {})
     assert not stopper.stop_all(), "a segment is still running"
-    running.clear()
+    stopper.running.clear()
     assert stopper.stop_all()
 
 
 def test_without_an_interruption_nothing_stops_though_nothing_runs():
-    assert not InterruptStopper(threading.Event(), set()).stop_all()
+    assert not InterruptStopper(threading.Event()).stop_all()
 
 
 def test_tune_saves_nothing_of_the_sweep(sweep, searcher, tmp_path):
     """Its copies and pickles would be heavy, and old: a sweep resumes from its own tables."""
-    for kept in (sweep.callback, searcher[0], InterruptStopper(threading.Event(), set())):
+    for kept in (sweep.callback, searcher[0], InterruptStopper(threading.Event())):
         assert copy.deepcopy(kept) is kept
         assert vars(cloudpickle.loads(cloudpickle.dumps(kept))) == {}
     searcher[0].save(str(tmp_path / "state"))

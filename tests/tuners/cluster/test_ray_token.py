@@ -45,3 +45,4 @@ def test_none_is_made_where_none_is_asked_for(token, monkeypatch, name, value):
 def test_a_home_that_cannot_be_written_is_left_to_ray(token):
     token.parent.write_text("a file")
     keep_token_private()
+    assert token.parent.read_text() == "a file"
