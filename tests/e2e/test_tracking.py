@@ -1,5 +1,7 @@
 """MLflow's server is away while a sweep runs, and everything gets there later."""
 
+import contextlib
+import random
 import socket
 import urllib.error
 import urllib.request
@@ -20,9 +22,14 @@ SERVER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 def free_port() -> int:
-    """A port of the loopback interface on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A port of the loopback interface on which nothing listens.
+
+    Not one that the system gives away by itself: a server that is started again finds it free.
+    """
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def answers(url: str) -> bool:
