@@ -7,9 +7,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.8
-INSTALLED := $(VENV)/.installed
 # What setup installs; requirements-cuda12.lock on machines with an NVIDIA GPU.
 LOCK ?= requirements.lock
+INSTALLED := $(VENV)/.installed-$(notdir $(LOCK))
 # graphene 3.4.3 (of mlflow) needs python-dateutil < 3. Left alone, the resolver takes dateutil 4 for
 # pandas and falls back to an old graphene that states no bound.
 COMPILE := echo "python-dateutil<3" | $(UV) pip compile --quiet --universal --generate-hashes \
@@ -28,7 +28,7 @@ SYSTEM := chromium:chromium
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-search: setup ## find the best reward shape and hyperparameters, laptop size (ARGS)
+search: setup ## find the best reward shape, laptop size (ARGS)
 	@$(PY) sweeps/reward_search.py $(ARGS)
 
 setup: $(INSTALLED) ## make .venv with the locked packages; the other targets do it themselves
@@ -98,7 +98,7 @@ $(INSTALLED): $(LOCK) pyproject.toml | $(UV)
 	  $(PY) -m pip install -qq --require-hashes -r $(LOCK); }
 	@$(UV) pip install --quiet --python $(PY) --no-deps -e . || \
 	  $(PY) -m pip install -qq --no-deps -e .
-	@touch $@
+	@rm -f $(VENV)/.installed-* && touch $@
 
 $(UV):
 	@for python in $(PYTHON); do \

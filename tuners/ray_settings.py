@@ -33,6 +33,8 @@ def gpu_environment(precision: str) -> dict[str, str]:
             tensorfloat32, whose factors have ten bits.
     """
     return {
+        # Named, a GPU that cannot be used is an error; else JAX would take the CPU.
+        "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS") or "cuda,cpu",
         "JAX_DEFAULT_MATMUL_PRECISION": precision,
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # other processes train on the same GPU
     }
@@ -43,9 +45,8 @@ def joins_cluster(address: str | None) -> bool:
 
     The latter is one that ``ray start`` or ``ray up`` began; address "local" leaves it alone.
     """
-    if address == LOCAL:
-        return False
-    return bool(address or os.environ.get("RAY_ADDRESS") or _runs_here())
+    given = address or os.environ.get("RAY_ADDRESS")
+    return given != LOCAL and bool(given or _runs_here())
 
 
 def keep_keys_in_the_environment() -> None:

@@ -3,12 +3,14 @@
 import hashlib
 import subprocess
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import rlcore
 from rlcore.tasks import TASKS
 from tuners import results
 
+INSTALL_CUDA = "`make setup LOCK=requirements-cuda12.lock` installs one that can"
 VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
 
 
@@ -22,6 +24,11 @@ def code_version() -> str:
         digest.update(str(path.relative_to(root)).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def has_cuda() -> bool:
+    """Returns whether the JAX installed here can use NVIDIA's GPUs."""
+    return any(find_spec(f"jax_cuda{major}_plugin") is not None for major in (12, 13))
 
 
 def git_revision() -> str:

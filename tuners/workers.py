@@ -18,6 +18,7 @@ from tuners.packs.trainable import PackedTrainable
 from tuners.ray_settings import gpu_environment
 from tuners.spec import SweepSpec
 from tuners.trainable import SegmentTrainable
+from tuners.versions import INSTALL_CUDA, has_cuda
 
 _FINEST = 10_000  # Ray counts resources in parts of so many
 
@@ -41,15 +42,24 @@ class Workers:
 
 
 def refuse_without_gpu(spec: SweepSpec) -> None:
-    """Refuses to train on the GPU of a machine that has none: Ray would wait for one.
+    """Refuses to train on the GPU of a machine that has none, or none that JAX can use.
+
+    For the first Ray would wait, and in place of the second JAX would take the CPU, both silently.
 
     Raises:
         BadInput: what to do instead.
     """
-    if spec.uses_gpu and not ray.cluster_resources().get("GPU"):
+    if not spec.uses_gpu:
+        return
+    if not ray.cluster_resources().get("GPU"):
         raise BadInput(
             f"preset {spec.preset} trains on GPUs, but Ray finds none: take --preset laptop, or a"
             " cluster that has some"
+        )
+    if os.environ.get("JAX_PLATFORMS") != "cpu" and not has_cuda():
+        raise BadInput(
+            f"preset {spec.preset} trains on GPUs, but the JAX installed here cannot:"
+            f" {INSTALL_CUDA}, or take --preset laptop"
         )
 
 

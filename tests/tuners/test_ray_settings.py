@@ -7,7 +7,14 @@ from ray._common.usage.usage_lib import usage_stats_enabled
 from ray.tune.execution import class_cache
 
 from tests.tuners.small import refusal
-from tuners.ray_settings import LOCAL, ONE_MACHINE, apply_ray_settings, keep_keys_in_the_environment
+from tuners.ray_settings import (
+    LOCAL,
+    ONE_MACHINE,
+    apply_ray_settings,
+    gpu_environment,
+    joins_cluster,
+    keep_keys_in_the_environment,
+)
 
 USAGE = "RAY_USAGE_STATS_ENABLED"
 
@@ -34,6 +41,22 @@ def test_who_has_said_so_before_decides(environment, value, enabled):
     environment.setenv(USAGE, value)
     apply_ray_settings(LOCAL)
     assert usage_stats_enabled() == enabled
+
+
+def test_an_environment_may_ask_for_a_ray_of_its_own_too(environment):
+    environment.setenv("RAY_ADDRESS", LOCAL)
+    assert not joins_cluster(None)
+    apply_ray_settings(None)
+    assert not usage_stats_enabled()
+    assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+    assert joins_cluster("127.0.0.1:6379"), "an address that is given comes first"
+
+
+def test_a_gpu_that_jax_cannot_use_is_an_error_unless_the_cpu_was_asked_for(environment):
+    environment.setenv("JAX_PLATFORMS", "")
+    assert gpu_environment("float32")["JAX_PLATFORMS"] == "cuda,cpu"
+    environment.setenv("JAX_PLATFORMS", "cpu")
+    assert gpu_environment("float32")["JAX_PLATFORMS"] == "cpu"
 
 
 def test_a_cluster_is_left_as_those_who_started_it_have_it():

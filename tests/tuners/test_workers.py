@@ -50,6 +50,17 @@ def test_trials_that_want_a_gpu_are_refused_on_a_machine_without(cluster, tmp_pa
     refuse_without_gpu(small_spec(tmp_path))
 
 
+def test_a_gpu_that_jax_cannot_use_is_refused(cluster, tmp_path, monkeypatch):
+    """JAX would train on the CPU without a word."""
+    spec = small_spec(tmp_path, gpus_per_trial=1.0)
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    monkeypatch.setattr(workers, "has_cuda", lambda: True)
+    refuse_without_gpu(spec)
+    monkeypatch.setattr(workers, "has_cuda", lambda: False)
+    assert "make setup LOCK=requirements-cuda12.lock" in refusal(refuse_without_gpu, spec)
+    refuse_without_gpu(small_spec(tmp_path))
+
+
 @pytest.mark.parametrize("slots", [2, 3, 6, 7, 16, 48, 64, 256, 300, 1000])
 def test_a_pack_is_full_when_its_gpu_is(cluster, tmp_path, slots):
     """Ray rounds shares to four digits: none may be rounded up, or the last would not fit."""

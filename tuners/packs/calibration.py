@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from rlcore.files import replacing
+from tuners.cluster.examination import in_a_line
+from tuners.errors import BadInput
 from tuners.ray_settings import gpu_environment
 from tuners.spec import SweepSpec
 from tuners.versions import code_version
@@ -29,7 +32,15 @@ def slots_that_pay(spec: SweepSpec, gpus: int) -> int:
     most = -(-spec.num_trials // max(1, gpus))
     environment = {"env_vars": gpu_environment(spec.precision)}
     measure = ray.remote(num_gpus=1, num_cpus=0, runtime_env=environment)(_measure_once)
-    slots: int = ray.get(measure.remote(spec.base.to_dict(), most))
+    try:
+        slots: int = ray.get(measure.remote(spec.base.to_dict(), most))
+    except RayTaskError as error:
+        if "initialize backend" not in str(error.cause):
+            raise
+        raise BadInput(
+            f"a GPU that Ray has cannot be used by JAX: {in_a_line(error.cause)}; sweeps/doctor.py"
+            " shows on which node"
+        ) from error
     return slots
 
 
