@@ -29,7 +29,7 @@ class RungSettings(Protocol):
 
     @property
     def base(self) -> Any:
-        """The baseline's config; its ``full_length`` ends every trial."""
+        """The baseline's config; its ``budget`` is every trial's."""
 
 
 def asha(spec: RungSettings) -> "TrialScheduler":
@@ -40,7 +40,7 @@ def asha(spec: RungSettings) -> "TrialScheduler":
         time_attr="env_steps",
         metric=spec.judge.rung_column,
         mode="max",
-        max_t=spec.base.full_length,
+        max_t=spec.base.budget,  # which no trial goes beyond, however long its segments are
         grace_period=spec.grace_period,
         reduction_factor=spec.reduction_factor,
     )

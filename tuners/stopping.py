@@ -39,20 +39,42 @@ class InOrder(FIFOScheduler):
         return next((t for t in self._queue.values() if t.status == Trial.PENDING), None)
 
 
-class SearchPhaseASHA(InOrder, AsyncHyperBandScheduler):
-    """ASHA (Li et al. 2020) on env_steps over the search phase; other phases run to the end."""
+class SearchPhase(InOrder):
+    """Stops trials of the search phase; other phases run to the end."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Has stopped nobody yet."""
+        super().__init__(**settings)
+        self._stopped: dict[str, int] = {}  # env_steps at which each job was
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Returns whether the trial goes on.
+
+        One that was stopped reports once more if its last checkpoint could not be saved: Tune goes
+        on from the one before, and has forgotten the decision.
+        """
+        if not is_searched(trial):
+            return TrialScheduler.CONTINUE
+        job, now = trial.config["job"], result["env_steps"]
+        if now >= self._stopped.get(job, math.inf):
+            return TrialScheduler.STOP
+        decision = self._decide(tune_controller, trial, result)
+        if decision == TrialScheduler.STOP:
+            self._stopped[job] = now
+        return decision
+
+    def _decide(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        raise NotImplementedError
+
+
+class SearchPhaseASHA(SearchPhase, AsyncHyperBandScheduler):
+    """ASHA (Li et al. 2020) on env_steps over the search phase."""
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Takes in a trial of the search phase."""
         InOrder.on_trial_add(self, tune_controller, trial)
         if is_searched(trial):
             AsyncHyperBandScheduler.on_trial_add(self, tune_controller, _by_name(trial))
-
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Returns whether the trial goes on."""
-        if not is_searched(trial):
-            return TrialScheduler.CONTINUE
-        return str(super().on_trial_result(tune_controller, _by_name(trial), result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Counts the last report at its rung, and lets go of the trial."""
@@ -89,9 +111,13 @@ class SearchPhaseASHA(InOrder, AsyncHyperBandScheduler):
         (bracket,) = self._brackets
         return {int(milestone): dict(recorded) for milestone, recorded in bracket._rungs}
 
+    def _decide(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        named = _by_name(trial)
+        return str(AsyncHyperBandScheduler.on_trial_result(self, tune_controller, named, result))
 
-class SearchPhaseMedian(InOrder):
-    """Median stopping (Golovin et al. 2017) over the search phase; other phases run to the end.
+
+class SearchPhaseMedian(SearchPhase):
+    """Median stopping (Golovin et al. 2017) over the search phase.
 
     A trial whose best objective is below the median of the others' running means is stopped.
     Tune's own rule takes all means anew at each report; here they are kept, in rising order.
@@ -105,12 +131,6 @@ class SearchPhaseMedian(InOrder):
         self._reports: dict[str, _Reports] = {}
         # By env_steps: of each job that has come so far, the mean of its reports until then.
         self._means: dict[int, list[float]] = {}
-
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Returns whether the trial goes on."""
-        if not is_searched(trial):
-            return TrialScheduler.CONTINUE
-        return self._judge(trial.config["job"], result)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Counts the last report."""
@@ -132,6 +152,9 @@ class SearchPhaseMedian(InOrder):
     def counted(self) -> dict[str, int]:
         """How many reports of each job were counted."""
         return {job: len(reports.values) for job, reports in self._reports.items()}
+
+    def _decide(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        return self._judge(trial.config["job"], result)
 
     def _judge(self, job: str, result: dict[str, Any]) -> str:
         now = result["env_steps"]

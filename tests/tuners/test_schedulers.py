@@ -27,7 +27,7 @@ def scheduler():
 SETTINGS = {
     "grace_period": RUNG,
     "reduction_factor": 3,
-    "base": SimpleNamespace(full_length=FULL),
+    "base": SimpleNamespace(budget=FULL),
     "judge": Objective(),
 }
 
@@ -149,6 +149,32 @@ def test_a_trial_that_fails_may_be_added_again():
     assert asha.rungs[RUNG] == {"trial-000": 500.0}
     asha.on_trial_error(None, tried)
     asha.on_trial_remove(None, tried)
+
+
+def test_nobody_is_stopped_where_the_baseline_ends(tmp_path):
+    """Segments of another length, if they are searched, may leave more of the budget."""
+    spec = small_spec(tmp_path, budget=FULL + SEGMENT // 2)
+    assert spec.base.full_length == FULL
+    asha = SCHEDULERS["asha"](spec)
+    (tried,) = add(asha, "trial-001")
+    result = {"env_steps": FULL, "objective": 900.0}
+    assert asha.on_trial_result(None, tried, result) == GO
+
+
+@pytest.mark.parametrize("name", ["asha", "median"])
+def test_a_trial_that_was_stopped_and_comes_back_is_stopped_there_again(name):
+    """Its last checkpoint could not be saved: Tune goes on from the one before, and asks anew."""
+    rule = SCHEDULERS[name](SimpleNamespace(**SETTINGS))
+    for job in "abc":
+        rule.on_trial_add(None, trial(job))
+        rule.on_trial_result(None, trial(job), at(2, 500.0))
+    bad = trial("bad")
+    rule.on_trial_add(None, bad)
+    assert rule.on_trial_result(None, bad, at(2, 1.0)) == STOP
+    rule.on_trial_error(None, bad)
+    rule.on_trial_add(None, bad)
+    assert rule.on_trial_result(None, bad, at(1, 1.0)) == GO, "so far it was trained before"
+    assert rule.on_trial_result(None, bad, at(2, 1.0)) == STOP
 
 
 def test_a_report_repeated_changes_nothing():
