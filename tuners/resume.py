@@ -41,6 +41,7 @@ def restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any) 
         if checkpoint is not None:
             checkpoints[job.name] = str(checkpoint.relative_to(spec.folder))
     plan.restore(ended, unfinished)
+    writer.flush()  # if no job is left, nobody else does
     return checkpoints
 
 

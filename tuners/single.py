@@ -7,11 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from rlcore.video import write_film_strip, write_video
+from rlcore.video import Recording, load_recording, write_film_strip, write_video
 from tuners import following
 from tuners.interrupts import noticing
 from tuners.layout import (
     MEDIA_FOLDER,
+    RECORDING_FILE,
     TUNE_FOLDER,
     film_strip_path,
     newest_checkpoint,
@@ -63,6 +64,8 @@ def _train(
     (spec.folder / MEDIA_FOLDER).mkdir(exist_ok=True)
     seeds = spec.seeds("search")
     trial = Trial(spec.base, seeds)
+    known = read_segments(spec.folder)
+    diverged = bool(known) and bool(known[-1]["diverged"])  # and killed before that was written
     checkpoint = newest_checkpoint(spec.folder, TRIAL)
     if checkpoint is not None:
         trial.load(checkpoint)
@@ -81,10 +84,10 @@ def _train(
     drawn: list[Future[None]] = []
     interrupted = threading.Event()
     with noticing(interrupted):
-        while not trial.finished and not interrupted.is_set():
+        while not (trial.finished or diverged or interrupted.is_set()):
             row = _segment(spec, trial, writer)
             on_segment(row)
-            if row["diverged"]:
+            if diverged := row["diverged"]:
                 break
             if video_every and row["segment"] % video_every == 0:
                 path = video_path(spec.folder, f"{TRIAL}@{row['env_steps']:09d}")
@@ -117,28 +120,38 @@ def _end(
     drawing: ThreadPoolExecutor,
     drawn: list[Future[None]],
 ) -> None:
-    if trial.episodes is not None:
-        recording = trial.recording()
+    # Killed or interrupted between its last segment and this, it has trained nothing since.
+    last = trial.last_row or read_segments(spec.folder)[-1]
+    recording = _recording(trial, checkpoint)
+    if recording is not None:
         drawn.append(
             drawing.submit(write_film_strip, film_strip_path(spec.folder, TRIAL), recording)
         )
         drawn.append(drawing.submit(write_video, video_path(spec.folder, TRIAL), recording))
     for future in drawn:
         future.result()
-    # Killed between its last segment and this, it has trained nothing since.
-    last = trial.last_row or read_segments(spec.folder)[-1]
     writer.put_trial(
         {
             "trial": TRIAL,
             "status": "finished",
-            "stop_reason": "diverged" if last.get("diverged") else "budget",
-            "env_steps": trial.env_steps,
+            "stop_reason": "diverged" if last["diverged"] else "budget",
+            "env_steps": last["env_steps"],
             **{name: last.get(name) for name in OUTCOME_COLUMNS},
             "ended": now(),
             "checkpoint": str(checkpoint.relative_to(spec.folder)),
         }
     )
     writer.flush()
+
+
+def _recording(trial: Trial, checkpoint: Path) -> Recording | None:
+    """Returns the episodes of the last evaluation, those of an earlier process if need be."""
+    if trial.episodes is not None:
+        return trial.recording()
+    try:
+        return load_recording(checkpoint / RECORDING_FILE)
+    except (OSError, ValueError):
+        return None
 
 
 def _checkpoint(folder: Path, trial: Trial) -> Path:

@@ -66,7 +66,6 @@ def restored(spec):
     plan, scheduler = Plan(spec), SCHEDULERS["asha"](spec)
     writer = ResultsWriter(spec.folder, "swingup")
     checkpoints = restore(spec, plan, writer, scheduler)
-    writer.flush()
     return plan, checkpoints, scheduler.rungs
 
 
