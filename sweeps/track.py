@@ -24,7 +24,7 @@ class Flags:
 
 def main(flags: Flags) -> int:
     """Brings MLflow up to date once."""
-    from tuners.lock import driving
+    from tuners.lock import driving, writing_to_mlflow
     from tuners.login import masked
     from tuners.names import check_name
     from tuners.outputs import check_tracking_uri
@@ -37,7 +37,8 @@ def main(flags: Flags) -> int:
     check_tracking_uri(uri)
     with driving(spec.folder):  # a sweep that runs writes to MLflow itself
         try:
-            Follower(spec.folder, uri).finish()
+            with writing_to_mlflow(spec.folder):
+                Follower(spec.folder, uri).finish()
         except Exception as error:  # MLflow raises all kinds; none loses anything
             reason = masked(" ".join(str(error).split()))[:300]
             print(f"error: MLflow at {uri} does not take it: {reason}", file=sys.stderr)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tuners.layout import TRIALS_FILE
+from tuners.lock import writing_to_mlflow
 from tuners.login import masked
 from tuners.pinning import use_idle_time
 from tuners.tracking import Follower
@@ -50,6 +51,11 @@ def stop_following(process: "subprocess.Popen[bytes]", timeout: float) -> bool:
 def _follow(folder: Path, tracking_uri: str) -> int:
     """Syncs every second until the input closes, then once for all; returns the exit status."""
     use_idle_time()
+    with writing_to_mlflow(folder):
+        return _sync(folder, tracking_uri)
+
+
+def _sync(folder: Path, tracking_uri: str) -> int:
     follower = Follower(folder, tracking_uri)
     last_error = ""
     while not _input_closed(FOLLOW_EVERY):

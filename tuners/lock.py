@@ -5,12 +5,24 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rlcore.files import remove_unfinished
-from tuners.layout import LOCK_FILE
+from tuners.layout import LOCK_FILE, TRACKING_LOCK_FILE
 from tuners.space import BadInput
+
+
+@contextmanager
+def writing_to_mlflow(folder: Path) -> Iterator[None]:
+    """Waits until no other process writes a sweep to MLflow, then keeps others from it.
+
+    A driver that was killed leaves such a process behind, which first ends what it was about.
+    """
+    with (folder / TRACKING_LOCK_FILE).open("a") as file:
+        with suppress(OSError):  # the file server knows no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from tests.tuners.small import refusal
-from tuners.lock import driving
+from tuners.lock import driving, writing_to_mlflow
 
 
 def drive(folder):
@@ -66,3 +67,19 @@ def test_where_there_are_no_locks_a_sweep_is_driven_without(tmp_path, monkeypatc
 
     monkeypatch.setattr("fcntl.flock", refuse)
     drive(tmp_path)
+
+
+def test_one_process_writes_to_mlflow_after_the_other(tmp_path):
+    """One that outlives its driver ends what it was about before the next begins."""
+    second = threading.Event()
+
+    def wait_and_write():
+        with writing_to_mlflow(tmp_path):
+            second.set()
+
+    waiting = threading.Thread(target=wait_and_write)
+    with writing_to_mlflow(tmp_path):
+        waiting.start()
+        assert not second.wait(0.3)
+    assert second.wait(60.0)
+    waiting.join()
