@@ -39,7 +39,7 @@ def edges(record: SweepRecord) -> list[Edge]:
     """
     if record.winner is None or record.winner == BASELINE:
         return []
-    config = record.config_of_row(record.winner)
+    config = record.config_of_row(record.winner).at(record.spec.base.full_length)
     found = []
     for name, domain in record.spec.space.items():
         value = value_of(config, name)

@@ -40,10 +40,8 @@ _PARALLEL_ABOVE = 150  # names of parameters stand on a slant
 
 def to_plotly(chart: Chart) -> dict[str, Any]:
     """Returns the figure's ``data`` and ``layout``; texts are escaped, as Plotly reads HTML."""
-    if isinstance(chart.panels[0].marks[0], Parallel):
-        figure = _parallel(chart, chart.panels[0].marks[0])
-    else:
-        figure = _panels(chart)
+    first = next(iter(chart.panels[0].marks), None)
+    figure = _parallel(chart, first) if isinstance(first, Parallel) else _panels(chart)
     figure.update_layout(
         template=None,
         font={"family": FONT, "size": 12, "color": DARK},

@@ -82,9 +82,9 @@ def best_so_far(record: SweepRecord, *, by: str | None = None) -> list[Milestone
     )
     milestones: list[Milestone] = []
     for trial in sorted(record.ended, key=lambda trial: trial["ended"]):
-        trained = {name: steps for time, name, steps in reports if time <= trial["ended"]}
         objective = record.judged(trial) if by is None else float(trial[by] or 0.0)
         if not milestones or objective > milestones[-1].objective:
+            trained = {name: steps for time, name, steps in reports if time <= trial["ended"]}
             spent = sum(trained.values()) / 1e6
             milestones.append(Milestone(spent, objective, str(trial["trial"])))
     return milestones

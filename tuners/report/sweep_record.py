@@ -191,12 +191,13 @@ def load_record(folder: Path) -> SweepRecord:
         BadInput: there is no such sweep, or a file of it is damaged.
     """
     spec = load_spec(folder)
+    ended_or_not = read_trials(folder)  # before the segments: of what has ended, all are there
     segments: dict[str, list[dict[str, Any]]] = {}
     for row in read_segments(folder):
         segments.setdefault(row["trial"], []).append(row)
     for rows in segments.values():
         rows.sort(key=lambda row: row["env_steps"])
-    trials = [_with_latest(trial, segments) for trial in read_trials(folder)]
+    trials = [_with_latest(trial, segments) for trial in ended_or_not]
     if spec.scheduler == "pbt":
         trials, segments = _members(trials, segments)
     comparison, winner = _read_comparison(folder, spec.num_trials)

@@ -117,6 +117,10 @@ def _head(record: SweepRecord) -> Iterator[str]:
     lines = warnings_of(record)
     if lines:
         yield f'<div class="warnings"><h2>To be wary of</h2>{bullets(lines, "")}</div>'
+    elif record.winner is None:
+        yield paragraph(
+            "No warning so far; edges and a winner's terms are judged at the end.", "fine"
+        )
     else:
         yield paragraph("No warning: no reward hacking, useless term or edge was found.", "fine")
     links = (f'<a href="#{name}">{escape(title)}</a>' for name, title in SECTIONS.items())

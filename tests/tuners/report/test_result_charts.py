@@ -178,6 +178,16 @@ def test_slices_are_hollow_where_a_parameter_had_no_effect(record):
     assert [text for _, text in panels["peak.on"].x_ticks] == ["on", "off"]
 
 
+def test_a_parameter_of_which_nothing_is_known_yet_has_an_empty_panel(tmp_path):
+    """Only the baseline has ended, and its value lies outside the range."""
+    tables = Tables(tmp_path, space={"learning_rate": LogUniform(1e-6, 1e-5)}, num_trials=3)
+    tables.trial("trial-000", curve(800.0), row="baseline")
+    tables.writer.flush()
+    chart = slices_chart(load_record(tables.spec.folder), {})
+    assert chart.panels[0].marks == []
+    assert to_plotly(chart)["data"] == []
+
+
 def test_discounts_are_drawn_by_their_distance_from_one(tmp_path):
     tables = Tables(tmp_path, space={"gamma": OneMinusLogUniform(0.9, 0.999)}, num_trials=3)
     for number, gamma in enumerate((0.99, 0.95, 0.998)):
