@@ -69,11 +69,6 @@ class Pack:
         """Names of the trials in it."""
         return list(self._occupants)
 
-    @property
-    def full(self) -> bool:
-        """Whether every slot is taken."""
-        return not self._free
-
     def enter(self, job: str, entry: Mapping[str, Any]) -> None:
         """Gives a trial a slot.
 
@@ -200,4 +195,5 @@ class _Programs:
         return seconds
 
     def _compile(self, width: int) -> None:
-        self._ready |= {width: slots_program(self._config, self._slots, width)}
+        program = slots_program(self._config, self._slots, width)
+        self._ready = self._ready | {width: program}  # not in place: another thread may read it

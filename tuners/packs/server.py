@@ -5,6 +5,7 @@ first, and those that only ask never load it.
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -172,10 +173,8 @@ class PackServer:
                 patience = self._seconds * missing / len(self._asked) - spent
                 if patience <= 0:
                     return
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), patience)
-            except TimeoutError:
-                return
 
     async def _on_device(self, call: Callable[..., Any], *arguments: Any) -> Any:
         loop = asyncio.get_running_loop()
