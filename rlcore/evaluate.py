@@ -21,7 +21,7 @@ class Score:
     Attributes:
         score: in [0, 1000].
         upright_fraction: share of the last half of the horizon spent with cos theta > 0.95.
-        episode_length: simulation steps until the cart left the rail, or the horizon.
+        episode_length: simulation steps until the episode was terminated, or the horizon.
         time_to_upright: seconds until cos theta first exceeds 0.95; the horizon's if never.
         distance: metres travelled by the cart.
     """

@@ -145,7 +145,7 @@ def _decode(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     (length,) = struct.unpack_from("<Q", content)
     header = json.loads(content[8 : 8 + length])
     metadata = header.pop("__metadata__")
-    body = content[8 + length :]
+    body = memoryview(content)[8 + length :]  # slices of it take no memory
     arrays = {}
     for name, entry in header.items():
         start, end = entry["data_offsets"]

@@ -32,6 +32,13 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
     "adam_eps": (0.0, 1.0, False),
     "weight_decay": (0.0, 1.0, True),
 }
+# Beyond these a term is NaN or infinite, and with it the whole reward, whatever its weight.
+_TERM_RANGES = {
+    "reward.peak.sharpness": (0.0, 1e6, True),
+    "reward.centred.margin": (0.0, 1e6, False),
+    "reward.calm.margin": (0.0, 1e6, False),
+}
+_MOST_STEPS = 2**31 - 1  # a trainer counts them in 32 bits
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,8 @@ class TrialConfig:
                 f" {self.ppo.steps_per_segment} (num_envs {self.ppo.num_envs} x rollout_length"
                 f" {self.ppo.rollout_length} x updates_per_segment {self.ppo.updates_per_segment})"
             )
+        if self.budget > _MOST_STEPS:
+            raise BadInput(f"budget is {self.budget} env_steps, but at most {_MOST_STEPS} a seed")
         horizon = TASKS[self.task].horizon
         if horizon % self.ppo.action_repeat:
             raise BadInput(
@@ -303,7 +312,7 @@ def check_value(task: str, name: str, value: Any) -> None:
         return
     if not is_number(value):
         raise BadInput(f"{name} is {value!r}, but must be a finite number")
-    low, high, closed = _RANGES.get(name, (-1e6, 1e6, True))
+    low, high, closed = (_RANGES | _TERM_RANGES).get(name, (-1e6, 1e6, True))
     if where == "task":
         low, high, closed = 0.0, 1e6, False
     if not (low <= value <= high) or (value == low and not closed):

@@ -69,7 +69,8 @@ class SegmentMetrics:
     """What one segment reports, one number a seed [S], reduced on the device.
 
     ``episodes_finished`` training episodes stand behind ``shaped_return``, its correlation with
-    the episodes' scores and ``training_episode_length``; they are NaN where none finished.
+    the episodes' scores and ``training_episode_length``; they are NaN where none finished.  The
+    first episode of an environment begins as if it were some way through: its length counts that.
     ``terms`` holds the unweighted mean, minimum and maximum of each reward term over the segment.
     """
 

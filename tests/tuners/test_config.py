@@ -182,6 +182,24 @@ def test_a_budget_is_at_least_one_segment(budget):
     assert "num_envs 16 x rollout_length 32 x updates_per_segment 2" in message
 
 
+def test_a_budget_fits_what_the_trainer_counts_in():
+    assert TrialConfig(ppo=PPO, budget=2**31 - 1).num_segments > 0
+    assert "at most 2147483647 a seed" in refusal(TrialConfig, ppo=PPO, budget=2**31)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("reward.calm.margin", 0.0, "must be above 0"),
+        ("reward.centred.margin", -1.0, "must be above 0"),
+        ("reward.peak.sharpness", -0.1, "must be at least 0"),
+    ],
+)
+def test_parameters_that_would_make_a_term_nan_are_refused(name, value, said):
+    """Even one that has no weight: nothing times NaN is NaN."""
+    assert said in refusal(CONFIG.with_values, {name: value})
+
+
 def test_segments_are_whole():
     config = TrialConfig(ppo=PPO, budget=3 * SEGMENT + SEGMENT // 2)
     assert config.num_segments == 3

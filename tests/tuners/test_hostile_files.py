@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rlcore import video
 from rlcore.checkpoint import load_arrays, load_checkpoint, read_metadata, save_checkpoint
-from rlcore.policy import Policy
+from rlcore.policy import FORMAT, Policy
 from rlcore.video import load_recording, save_recording, write_film_strip
 from tests.rlcore.small import fresh_state, state_template
 from tests.tuners.small import refusal, segment_row, small_spec, swing, trial_row
@@ -268,6 +269,11 @@ HOSTILE_TENSORS = {
         {"__metadata__": OURS, "a": entry("F8_E4M3", [4], 4)}, b"abcd"
     ),
     "a type of nobody": raw_safetensors({"__metadata__": OURS, "a": entry("X", [4], 4)}, b"abcd"),
+    "arrays that overlap": raw_safetensors(
+        {"__metadata__": OURS | {"format": FORMAT}}
+        | {f"a{i}": entry("F32", [2**18 - 1], 2**20 - 4) for i in range(5000)},
+        bytes(2**20),
+    ),
     "long numbers": raw_safetensors({"__metadata__": OURS | {"metadata": "9" * 9999}}),
     "nothing": b"",
     "zeros": bytes(1000),
@@ -313,12 +319,16 @@ def test_a_damaged_recording_is_refused_or_as_it_was(recording, place, data):
     np.testing.assert_array_equal(found.states, load_recording(recording).states)
 
 
+DRAWN = {"dt": 0.02, "rail": 2.4, "pole_length": 1.0}
+
+
 @given(
     scalars=st.fixed_dictionaries(
         dict.fromkeys(("dt", "rail", "pole_length"), st.floats() | st.sampled_from([1e-4, 1e4]))
     ),
     far=st.floats(width=32),
 )
+@example(scalars=DRAWN, far=0.0)
 @settings(max_examples=40)
 def test_a_recording_made_by_hand_is_drawn_or_refused(place, scalars, far):
     """Its checksum is right."""
@@ -333,12 +343,13 @@ def test_a_recording_made_by_hand_is_drawn_or_refused(place, scalars, far):
     crc = zlib.crc32(repr((kinds, sorted(texts.items()))).encode())
     for name in names:
         crc = zlib.crc32(arrays[name].tobytes(), crc)
-    metadata = {"format": "shapesweep recording", "schema": "2", "crc32": f"{crc:08x}"} | texts
+    metadata = {"format": video._FORMAT, "schema": video._SCHEMA, "crc32": f"{crc:08x}"} | texts
     path = place / "made"
     path.write_bytes(safetensors.numpy.save(arrays, metadata))
     try:
         found = load_recording(path)
     except ValueError:
+        assert (scalars, far) != (DRAWN, 0.0)
         return
     write_film_strip(place / "strip.png", found)
 
