@@ -21,7 +21,7 @@ from benchmarks.pinned import cores, run_pinned, work_if_asked
 from rlcore.files import replacing
 from tuners.config import baseline
 from tuners.default_spaces import hyperparameter_space, joint_space, reward_space
-from tuners.phases import BASELINE, Plan, _Next, trial_name
+from tuners.phases import BASELINE, Plan, _Next
 from tuners.space import Domain
 from tuners.spec import SweepSpec, make_spec
 
@@ -56,9 +56,11 @@ class BudgetPlan(Plan):
 
     spent = 0
 
-    def _search_names(self) -> Iterator[str]:
+    @property
+    def num_search_jobs(self) -> int:
+        """Jobs of the search: those begun, and one more while there is budget."""
         begun = sum(job.phase == "search" for job in self.jobs.values())
-        return map(trial_name, range(begun + (self.spent < BUDGET)))
+        return begun + (self.spent < BUDGET)
 
     def _candidates(self) -> Iterator[_Next]:
         yield from self._searches()

@@ -206,13 +206,13 @@ class Plan:
         while trial_name(self._begun) in self.jobs:
             self._begun += 1
         seeds = tuple(self.spec.seeds("search"))
-        for number in range(self._begun, self.spec.num_trials):
+        for number in range(self._begun, self.num_search_jobs):
             name = trial_name(number)
             yield _Next(name, "search", BASELINE if number == 0 else name, seeds)
 
     def _search_ended(self) -> bool:
-        names = map(trial_name, range(self.spec.num_trials))
-        return len(self.outcomes) >= self.spec.num_trials and self._all_ended(names)
+        names = map(trial_name, range(self.num_search_jobs))
+        return len(self.outcomes) >= self.num_search_jobs and self._all_ended(names)
 
     def _ranked(self) -> list[str]:
         """Returns the rows that were trained in full, but for the baseline, the best first."""

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.search_quality import BUDGET, BudgetPlan
 from rlcore.rewards import SHAPES
 from tests.tuners.small import CONFIG, SPACE, budget, names, small_spec, trial_row
 from tuners.objectives import Outcome
@@ -54,6 +55,19 @@ def run(plan, script, *, slots=1, order=None, stop_after=None):
         ended = running.pop(order.randrange(len(running)) if order else 0)
         plan.end(ended.name, script(ended))
     return handed, running
+
+
+def test_a_search_with_a_budget_in_place_of_a_number_of_trials(spec):
+    """Of benchmarks/search_quality.py: more trials than the spec has, as they are stopped early."""
+    plan, seen = BudgetPlan(spec), []
+    while (job := plan.next_job()) is not None:
+        seen.append(job.phase)
+        if job.phase == "search":
+            plan.spent += BUDGET / 6.5
+        plan.end(job.name, budget(100.0 - len(seen)))
+    assert seen.count("search") == 7
+    assert plan.finished
+    assert seen[7:] == ["validation"] * (len(seen) - 8) + ["test"]
 
 
 def test_a_whole_sweep_in_one_worker(spec):
