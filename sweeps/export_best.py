@@ -34,9 +34,11 @@ class Flags:
 
 def main(flags: Flags) -> int:
     """Exports, then registers; a server that does not answer does not undo the export."""
+    from rlcore.tasks import TASKS
     from tuners.export import check_out, export, load_best, register
     from tuners.login import masked
     from tuners.outputs import check_tracking_uri
+    from tuners.tracking_check import tracking_fault
 
     check_out(flags.out)
     spec = find_sweep(flags.runs_dir, flags.sweep, flags.storage)
@@ -47,6 +49,10 @@ def main(flags: Flags) -> int:
     print(f"{flags.out}: {', '.join(sorted(path.name for path in flags.out.iterdir()))}")
     if not flags.register:
         return 0
+    if fault := tracking_fault(uri):  # else MLflow would try for minutes
+        reason = fault.removeprefix("driver: ")
+        print(f"warning: the policy was not registered in MLflow: {reason}", file=sys.stderr)
+        return 1
     try:
         model = register(best, flags.out, uri)
     except Exception as error:  # MLflow raises all kinds, and the files are written already
@@ -54,7 +60,8 @@ def main(flags: Flags) -> int:
         print(f"warning: the policy was not registered in MLflow: {reason}", file=sys.stderr)
         return 1
     print(f"registered as {model}; to run it on observations:")
-    print("  echo '{\"inputs\": [[0, 0, -1, 0, 0]]}' > observations.json")
+    observation = [0] * TASKS[best.config.task].observation_size
+    print(f"  echo '{{\"inputs\": {[observation]}}}' > observations.json")
     print(
         f"  MLFLOW_TRACKING_URI={uri} mlflow models predict -m {model}"
         " -i observations.json --env-manager local"

@@ -2,20 +2,18 @@
 
 import math
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from sweeps import places
-from sweeps.places import find_sweep
 from sweeps.search_flags import Flags, as_arguments
 from tuners.ahead import start_compiling
 from tuners.config import baseline, static_configs
@@ -31,6 +29,7 @@ from tuners.spec import SweepSpec, check_code_version, make_spec, prepare
 from tuners.store import check_address
 from tuners.tracking import run_link
 from tuners.validate import COLUMNS, Estimate, verdict
+from tuners.versions import INSTALL_CUDA, has_cuda
 
 if TYPE_CHECKING:
     from tuners.run import SweepResult
@@ -53,9 +52,6 @@ _OVERRIDES = (
     "validation_seeds",
     "test_seeds",
     "media",
-    "tracking_uri",
-    "runs_dir",
-    "storage",
 )
 
 
@@ -79,10 +75,7 @@ def run_search(
     console = make_console()
     if flags.searcher is None and flags.scheduler != "pbt":  # which searches by itself
         flags = replace(flags, searcher=searcher)
-    if joins_cluster(flags.address):
-        from tuners.cluster.joining import check_joinable  # imports Ray
-
-        check_joinable(flags.address, f"sweeps/{Path(script).name}")
+    check_address_joinable(flags.address, f"sweeps/{Path(script).name}")
     spec = _make_spec(flags, default_space)
     try:
         with driving(spec.folder):
@@ -91,7 +84,7 @@ def run_search(
             return _run(spec, console, flags.address)
     except KeyboardInterrupt:
         console.print(f"Interrupted. Everything known is in {spec.folder}; to go on:")
-        command = f"python sweeps/{Path(script).name} --resume {spec.name}{_runs(spec)}"
+        command = f"python sweeps/{Path(script).name} --resume {spec.name}{places.runs_flag(spec)}"
         console.print(f"  {command}", highlight=False)
         return 130
 
@@ -99,7 +92,7 @@ def run_search(
 def _run(spec: SweepSpec, console: Console, address: str | None) -> int:
     _print_plan(console, spec)
     begun = time.monotonic()
-    if spec.slots == 1 and not spec.uses_gpu:
+    if trains_each_alone(spec):
         start_compiling(static_configs(spec.base, spec.space))
     from tuners.run import run_sweep  # Ray takes seconds to import
 
@@ -130,6 +123,19 @@ def _submit(flags: Flags, cluster: Path, script: str) -> int:
     return run_on_cluster(cluster, f"sweeps/{Path(script).name}", arguments, files)
 
 
+def check_address_joinable(address: str | None, script: str) -> None:
+    """Refuses, before anything is made, a cluster that ``script`` cannot join from here."""
+    if joins_cluster(address):
+        from tuners.cluster.joining import check_joinable  # imports Ray
+
+        check_joinable(address, script)
+
+
+def trains_each_alone(spec: SweepSpec) -> bool:
+    """Returns whether trials run the program that ``start_compiling`` compiles, and no pack's."""
+    return spec.slots == 1 and not spec.uses_gpu
+
+
 def make_console() -> Console:
     """Returns a console that leaves breaking lines to the terminal, and fits tables in a log."""
     width = None if sys.stdout.isatty() else LOG_WIDTH
@@ -149,7 +155,7 @@ def _make_spec(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]
         spec = _fresh(flags, default_space)
         prepare(spec, resume=False)
         return spec
-    spec = find_sweep(flags.runs_dir, getattr(flags, goes_on[0]), flags.storage)
+    spec = _find(flags, getattr(flags, goes_on[0]))
     if not spec.space:
         what = "a run of train.py" if spec.preset == "train" else "a comparison of shapes"
         raise BadInput(f"'{spec.name}' is {what}, and no search")
@@ -167,12 +173,28 @@ def _fresh(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]]) -
         task=flags.task,
         reward=baseline(flags.task),
         space=space,
+        **_places(flags),
         **{name: getattr(flags, name) for name in _OVERRIDES},
     )
     if flags.warm_start is None:
         return spec
-    other = find_sweep(flags.runs_dir, flags.warm_start, flags.storage)
-    return begin_with(spec, other.folder)
+    return begin_with(spec, _find(flags, flags.warm_start).folder)
+
+
+def _find(flags: Flags, name: str) -> SweepSpec:
+    where = _places(flags)
+    return places.find_sweep(where["runs_dir"], name, where["storage"])
+
+
+def _places(flags: Flags) -> dict[str, Any]:
+    """Returns where things go: what was given, or else what the environment says."""
+    usual = {
+        "tracking_uri": places.tracking_uri,
+        "runs_dir": places.runs_dir,
+        "storage": places.default_storage,
+    }
+    given = {name: getattr(flags, name) for name in usual}
+    return {name: usual[name]() if value is None else value for name, value in given.items()}
 
 
 def pick_preset(address: str | None) -> str:
@@ -181,8 +203,16 @@ def pick_preset(address: str | None) -> str:
         return given
     if joins_cluster(address):
         return "cluster"
-    has_gpu = any(Path("/dev").glob("nvidia[0-9]*"))
-    return "gpu" if has_gpu else "laptop"
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        return "laptop"
+    if has_cuda():
+        return "gpu"
+    print(
+        "There is an NVIDIA GPU here, which the JAX installed here cannot use, so the CPU trains:"
+        f" {INSTALL_CUDA}.",
+        file=sys.stderr,
+    )
+    return "laptop"
 
 
 def _print_plan(console: Console, spec: SweepSpec) -> None:
@@ -259,7 +289,7 @@ def _cell(cell: Estimate, unit: str) -> str:
 
 
 def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
-    runs = _runs(spec)
+    runs = places.runs_flag(spec)
     if not tracked:
         console.print(
             "[yellow]MLflow lacks part of the sweep; once it answers, run:"
@@ -283,9 +313,3 @@ def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
     console.print(f"  export    {export}", highlight=False)
     if spec.media:
         console.print(f"  watch     {spec.folder / 'media'}/*.mp4", highlight=False)
-
-
-def _runs(spec: SweepSpec) -> str:
-    """Returns the flag that names the folder of sweeps, where it is not the usual one."""
-    usual = spec.runs_dir == places.runs_dir()
-    return "" if usual else f" --runs-dir {shlex.quote(str(spec.runs_dir))}"

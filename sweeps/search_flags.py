@@ -1,9 +1,7 @@
 """The flags that every search script has.  It imports nothing slow: --help is quick."""
 
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-
-from sweeps import places
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,11 @@ class Flags:
     """Seeds of winner and baseline in the final test."""
     media: bool | None = None
     """False leaves out film strips, videos, plots and the report, which report.py makes later."""
-    tracking_uri: str | None = field(default_factory=places.tracking_uri)
-    """MLflow store or server; sqlite:///mlflow.db if not given."""
-    runs_dir: Path = field(default_factory=places.runs_dir)
-    """Folder that holds one folder a sweep."""
-    storage: str | None = field(default_factory=places.default_storage)
+    tracking_uri: str | None = None
+    """MLflow store or server; $MLFLOW_TRACKING_URI or sqlite:///mlflow.db if not given."""
+    runs_dir: Path | None = None
+    """Folder that holds one folder a sweep; $SHAPESWEEP_RUNS_DIR or runs if not given."""
+    storage: str | None = None
     """Folder in a store that all nodes reach, such as s3://bucket/runs, for checkpoints and a copy
     of the results; $SHAPESWEEP_STORE/runs if not given and that is such an address."""
     address: str | None = None
@@ -73,9 +71,7 @@ def as_arguments(flags: Flags) -> list[str]:
     """Returns the command line of all flags that are not as they are by default."""
     arguments = []
     for entry in fields(flags):
-        made = entry.default_factory
-        usual = entry.default if made is MISSING else made()
         value = getattr(flags, entry.name)
-        if value != usual:
+        if value != entry.default:
             arguments += [f"--{entry.name.replace('_', '-')}", str(value)]
     return arguments

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sweeps.search import make_console
+from sweeps.search import check_address_joinable, make_console, trains_each_alone
 from tuners.ahead import start_compiling
 from tuners.config import baseline
 from tuners.lock import driving
@@ -30,6 +30,7 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
     """Trains the shapes and prints what each led to; returns the exit code."""
     apply_ray_settings(flags.address)
     console = make_console()
+    check_address_joinable(flags.address, "sweeps/balance_shapes.py")
     spec = _spec(flags, task)
     prepare(spec, resume=False)
     console.print(
@@ -37,7 +38,8 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
         f" {spec.base.full_length:,} env_steps each",
         highlight=False,
     )
-    start_compiling([spec.base])
+    if trains_each_alone(spec):
+        start_compiling([spec.base])
     from tuners.shapes import plot_path, run_shapes
 
     begun = time.monotonic()

@@ -2,7 +2,7 @@
 
 Shows return, score, steps/s, losses and time left for each segment; writes runs/<name>/ and is
 followed in MLflow like a trial.  The preset `laptop` takes about five seconds on one core and ends
-at a score of about 830; `notebook` takes a quarter of an hour on two cores.
+at a score of about 830; `notebook` takes some twenty minutes on one.
 """
 
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ class Flags:
     config: Path | None = None
     """An exported config.yaml; the preset's settings do not apply then."""
     preset: str = "laptop"
-    """smoke, laptop, notebook, gpu, cluster: the settings of that preset's trials."""
+    """smoke, laptop, notebook, gpu, cluster, gpu-cluster: the settings of that preset's trials."""
     task: str = "swingup"
     """The task to solve, without --config."""
     shape: str = "baseline"
-    """Named reward shape, without --config: baseline or task_score."""
+    """Named reward shape of the task, without --config: baseline, task_score, ..."""
     name: str | None = None
     """Name of the run; task and time if not given."""
     resume: str | None = None

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from rlcore.rewards import SHAPES
+from sweeps.places import runs_flag
 from sweeps.search import make_console
 from tuners.config import TrialConfig, load_config
 from tuners.lock import driving
@@ -52,13 +53,14 @@ def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
             on_segment=progress.show,
         )
     except KeyboardInterrupt:
-        console.print(f"Interrupted; go on with: python sweeps/train.py --resume {spec.name}")
+        command = f"python sweeps/train.py --resume {spec.name}{runs_flag(spec)}"
+        console.print(f"Interrupted; go on with: {command}", highlight=False)
         return 130
     console.print(f"\ncheckpoint, film strip and video: {spec.folder}", highlight=False)
     if not tracked:
         console.print(
             f"[yellow]MLflow lacks part of it; once it answers: python sweeps/track.py --sweep"
-            f" {spec.name}[/yellow]",
+            f" {spec.name}{runs_flag(spec)}[/yellow]",
             highlight=False,
         )
     return 0

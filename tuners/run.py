@@ -214,7 +214,8 @@ def _train(
     listeners: list[Listener] = [collect, screen.listen]
     stopper = InterruptStopper(interrupted)
     callback = SweepCallback(plan, writer, scheduler, stopper, checkpoints, listeners, spec.address)
-    screen.note("starting workers")
+    waits = spec.uses_gpu and not ray.cluster_resources().get("GPU")
+    screen.note("waiting for a machine with a GPU to join" if waits else "starting workers")
     if not plan.finished:
         with workers_of(spec) as workers, noticing(interrupted):
             most = workers.at_once if spec.searcher in LEARNING else math.inf

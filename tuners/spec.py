@@ -23,7 +23,7 @@ from tuners.presets import PRESETS, preset_for
 from tuners.reading import read_yaml
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import check_searcher
-from tuners.space import BadInput, Domain, as_choice, grid, is_number, parse_stored_space
+from tuners.space import BadInput, Choice, Domain, as_choice, grid, is_number, parse_stored_space
 from tuners.store import check_address, check_store
 from tuners.versions import VERSIONED, code_version, git_revision, versions
 
@@ -298,6 +298,10 @@ def make_spec(
         base = base.with_values({"seeds_per_trial": given.pop("seeds_per_trial")})
     if "budget" in given:
         base = replace(base, budget=given.pop("budget"))
+    # One world for all: a constant that does not vary is the baseline's as well.
+    for entry, domain in space.items():
+        if entry.startswith("task.") and isinstance(domain, Choice) and len(domain.values) == 1:
+            base = base.with_values({entry: domain.values[0]})
     if given.get("searcher") == "grid":
         given.setdefault("num_trials", 1 + len(grid(space)))
     return SweepSpec(name=name, preset=preset, base=base, space=space, **{**entries, **given})
@@ -315,7 +319,8 @@ def prepare(spec: SweepSpec, *, resume: bool) -> None:
         check_store(spec.storage, None if resume else spec.name)
     if resume:
         return
-    taken = BadInput(f"sweep '{spec.name}' exists; take another name, or --resume {spec.name}")
+    goes_on = f", or --resume {spec.name}" * bool(spec.space or spec.preset == "train")
+    taken = BadInput(f"sweep '{spec.name}' exists; take another name{goes_on}")
     if spec.folder.exists():
         raise taken
     spec.runs_dir.mkdir(parents=True, exist_ok=True)

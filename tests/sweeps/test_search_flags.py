@@ -33,6 +33,12 @@ def test_the_defaults_are_an_empty_command_line(monkeypatch):
     assert as_arguments(Flags()) == []
 
 
+def test_what_was_given_goes_there_even_if_it_is_usual_here(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
+    given = as_arguments(Flags(tracking_uri="https://mlflow.example"))
+    assert given == ["--tracking-uri", "https://mlflow.example"]
+
+
 def test_what_was_given_is_read_again_as_it_was(monkeypatch):
     flags = Flags(**GIVEN)
     monkeypatch.setattr(sys, "argv", ["reward_search.py", *as_arguments(flags)])
@@ -79,7 +85,7 @@ def test_a_space_file_goes_with_it(submitted, tmp_path):
 def test_a_mistaken_space_file_is_refused_here(submitted, tmp_path):
     space = tmp_path / "mine.yaml"
     space.write_text("learning_rate: {log_uniform: [1.0e-3]}")
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInput, match="learning_rate"):
         search(cluster=Path("cluster.yaml"), space=space)
     assert not submitted
 

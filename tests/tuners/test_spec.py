@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.tuners.small import CONFIG, SEGMENT, SPACE, refusal, small_spec
-from tuners.config import baseline
+from tuners.config import baseline, value_of
 from tuners.default_spaces import reward_space
 from tuners.presets import PRESETS
 from tuners.space import BadInput, Choice, LogUniform, Uniform
@@ -84,6 +84,15 @@ def test_overrides_of_the_base(tmp_path):
     assert spec.base.budget == 5 * SEGMENT
     assert spec.base.ppo.seeds_per_trial == 1
     assert spec.base == replace(CONFIG, budget=5 * SEGMENT, ppo=spec.base.ppo)
+
+
+def test_a_constant_that_does_not_vary_is_the_baselines_too(tmp_path):
+    """Else trials of different physics would be compared."""
+    space = {"task.pole_mass": Choice((0.15,)), "task.gravity": Choice((9.8, 1.6))}
+    spec = small_spec(tmp_path, space={**space, "learning_rate": Choice((0.003,))})
+    assert value_of(spec.base, "task.pole_mass") == 0.15
+    assert spec.base.constants == {"pole_mass": 0.15}
+    assert value_of(spec.base, "learning_rate") != 0.003, "the baseline's settings are its own"
 
 
 def test_an_override_of_none_leaves_the_preset(tmp_path):

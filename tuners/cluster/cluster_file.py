@@ -11,6 +11,7 @@ import importlib.metadata
 import io
 import ipaddress
 import json
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -304,14 +305,14 @@ def _check_access(prepared: Config) -> Iterator[str]:
     if not auth.get("ssh_user"):
         yield "auth lacks 'ssh_user', who logs in on every node"
     key = auth.get("ssh_private_key")
-    if key is not None and not Path(key).expanduser().is_file():
+    if key is not None and not Path(os.path.expanduser(key)).is_file():
         yield f"auth.ssh_private_key is {key}, which is no file"
 
 
 def _check_file_mounts(prepared: Config, folder: Path) -> Iterator[str]:
     brought = set()
     for remote, local in prepared["file_mounts"].items():
-        source = folder / Path(local).expanduser()
+        source = folder / os.path.expanduser(local)
         brought.add(source.resolve())
         if not source.exists():
             made = "; `ray get-auth-token --generate` makes it" if local == TOKEN_FILE else ""

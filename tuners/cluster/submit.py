@@ -87,7 +87,7 @@ def check(cluster: Path) -> None:
         raise BadInput(f"{cluster}: {mistakes[0]}{more}")
     if any(importlib.util.find_spec(name) is None for name in _CLIENT):
         raise BadInput("Ray's job client is not installed: pip install 'shapesweep[cluster]'")
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN_FILE).expanduser()
+    token = Path(os.path.expanduser(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN_FILE))
     if "RAY_AUTH_TOKEN" not in os.environ and not token.is_file():
         raise BadInput(f"{token} is not there, the token that this machine shares with the cluster")
     _check_ssh(cluster)
