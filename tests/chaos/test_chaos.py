@@ -105,11 +105,15 @@ def test_another_curve_is_noticed(writer: ResultsWriter) -> None:
 
 
 def test_another_winner_is_noticed(writer: ResultsWriter) -> None:
-    copy = writer.folder.with_name("copy")
-    shutil.copytree(writer.folder, copy)
-    for folder, winner in ((copy, "trial-000"), (writer.folder, "baseline")):
+    def put(folder: Path, winner: str) -> None:
         entries = {"winner": winner, "table": {}, "validation": {}}
         (folder / "comparison.json").write_text(json.dumps(entries))
+
+    copy = writer.folder.with_name("copy")
+    put(writer.folder, "baseline")
+    shutil.copytree(writer.folder, copy)
+    assert_same(copy, writer.folder, "all")
+    put(copy, "trial-000")
     with pytest.raises(AssertionError):
         assert_same(copy, writer.folder, "all")
 

@@ -310,11 +310,13 @@ def test_ctrl_c_leaves_a_checkpoint_at_the_last_report(interrupted):
     """So that nothing has to be trained again."""
     folder = interrupted.before[0]
     last: dict[str, int] = {row["trial"]: row["env_steps"] for row in read_segments(folder)}
-    for name, trial in trials_once(folder).items():
-        if trial["status"] == "running" and name in last:
-            checkpoint = newest_checkpoint(folder, name)
-            assert checkpoint is not None
-            assert read_metadata(checkpoint / STATE_FILE)["env_steps"] == last[name]
+    trials = trials_once(folder)
+    running = [name for name in last if trials[name]["status"] == "running"]
+    assert running
+    for name in running:
+        checkpoint = newest_checkpoint(folder, name)
+        assert checkpoint is not None
+        assert read_metadata(checkpoint / STATE_FILE)["env_steps"] == last[name]
 
 
 def test_a_sweep_survives_the_loss_of_a_worker(lost_worker):

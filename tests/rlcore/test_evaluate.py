@@ -58,10 +58,10 @@ class Coasting:
 HANGING = [0.0, 0.0, np.pi, 0.0]
 
 
-def evaluated(*starts, policy=None, others=(HANGING, HANGING)):
+def evaluated(*starts, policy=None, others=(HANGING, HANGING), action_repeat=1):
     task = Coasting(jnp.array(starts), jnp.array(others))
     policy = policy or (lambda observation: jnp.ones((*observation.shape[:-1], 1)))
-    score, episodes = evaluate(task, policy, jax.random.key(0), len(starts))
+    score, episodes = evaluate(task, policy, jax.random.key(0), len(starts), action_repeat)
     return jax.tree.map(float, score), jax.tree.map(np.asarray, episodes)
 
 
@@ -69,6 +69,21 @@ def test_a_perfect_episode_scores_1000():
     score, _ = evaluated(HANGING)
     assert score.score == pytest.approx(1000.0)
     assert score.episode_length == HORIZON
+
+
+def test_an_action_is_held_and_an_episode_may_end_while_it_is():
+    # 0.05 m a step; the policy sees every second one, and the score rate is its action.
+    _, episodes = evaluated(
+        [0.0, 0.5, np.pi, 0.0], policy=lambda x: 2.0 * x[..., :1], action_repeat=2
+    )
+    held = [0.0, 0.0, 0.2, 0.2, 0.4, 0.4, 0.6, 0.6, 0.8, 0.8]
+    np.testing.assert_allclose(episodes.actions[:, 0].ravel(), held, atol=1e-6)
+    # 0.25 m a step: beyond 1 m with the fifth, the first of a decision's two.
+    score, episodes = evaluated([0.0, 2.5, np.pi, 0.0], action_repeat=2)
+    assert score.score == pytest.approx(500.0)
+    assert score.episode_length == 5.0
+    np.testing.assert_array_equal(episodes.lengths[0], 5)
+    np.testing.assert_array_equal(episodes.score_rates[:, 0], [1.0] * 5 + [0.0] * 5)
 
 
 def test_steps_after_a_termination_count_nothing():

@@ -71,15 +71,22 @@ def test_the_suites_return_is_our_score_while_the_cart_is_inside():
         lambda key: evaluate(DMCSwingUp(), lambda x: jnp.zeros((*x.shape[:-1], 1)), key, 3, 4)
     )(jax.random.key(0))
     assert np.all(theirs < 1.0)
-    assert float(np.mean(theirs)) == pytest.approx(float(ours.score), abs=0.1)
+    assert float(np.mean(theirs)) == pytest.approx(float(ours.score), rel=0.5)
+    assert float(ours.score) > 0.001, "and not nothing"
 
 
 def test_the_suite_shows_what_the_policy_was_trained_on():
-    """cos is the second number: a policy that reads it pushes at once, to the right."""
-    pushed = returns_in("dm_control", PUSHING, config_of("dmc_swingup", action_repeat=4), 1, 0)
-    idle = dataclasses.replace(PUSHING, kernels=(np.zeros((5, 1), np.float32),))
-    rest = returns_in("dm_control", idle, config_of("dmc_swingup", action_repeat=4), 1, 0)
-    assert pushed[0] != rest[0]
+    """cos is the second number, sin the third: hanging, -1 and nearly 0."""
+    seen = []
+
+    def policy(observation):
+        seen.append(np.array(observation))
+        return PUSHING(observation)
+
+    returns_in("dm_control", policy, config_of("dmc_swingup", action_repeat=4), 1, 0)
+    assert seen[0][1] == pytest.approx(-1.0, abs=0.01)
+    assert abs(seen[0][2]) < 0.1
+    assert seen[-1][0] > 0.1, "it reads cos, and pushes to the right"
 
 
 @pytest.mark.parametrize(
