@@ -5,7 +5,7 @@ from typing import Any
 
 from rlcore.ppo.config import PPOConfig
 
-# The notebook's PPO settings (DESIGN section 5).
+# The PPO settings of the notebook that this project began with.
 _NOTEBOOK_PPO = PPOConfig(
     num_envs=1024,
     rollout_length=128,
@@ -59,7 +59,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_finalists": 4,
         "validation_seeds": 6,
     },
-    # The notebook's own settings and budget: hours on a laptop, for one trial.
+    # The notebook's own settings and budget: some twenty minutes a trial on one core of a laptop.
     "notebook": {
         "ppo": _NOTEBOOK_PPO,
         "hyperparameters": _NOTEBOOK_HYPERPARAMETERS,
@@ -126,8 +126,8 @@ _TASK_HYPERPARAMETERS: dict[str, dict[str, float]] = {
         "max_grad_norm": 5.0,
     },
 }
-# What a task changes in one preset.  That of balance and notebook: the second notebook's settings
-# (DESIGN section 5).
+# What a task changes in one preset.  That of balance and notebook: the settings of a
+# second notebook.
 _TASK_PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     # Its horizon is twice as long, in decisions half as long: learning takes twice the steps.
     ("dmc_swingup", "laptop"): {
