@@ -1,5 +1,6 @@
 """Joins a Ray cluster, or says at once why it cannot be, where Ray would wait for minutes."""
 
+import errno
 import logging
 import os
 import socket
@@ -67,6 +68,14 @@ def _init(address: str | None, **arguments: Any) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **arguments)
     except SystemExit:  # SIGTERM: until here it was Ray's
         raise KeyboardInterrupt from None
+    except Exception as error:  # Ray has no type for it
+        if "timed out during startup" not in str(error):
+            raise
+        raise TimeoutError(
+            errno.ETIMEDOUT,
+            "Ray did not start on this machine within half a minute, so busy is it: end other"
+            " programs, then go on with --resume",
+        ) from error
     take_sigterm_as_ctrl_c()
 
 

@@ -134,3 +134,14 @@ def test_other_errors_of_ray_keep_their_traceback(monkeypatch):
     with pytest.raises(RuntimeError) as raised:
         join(monkeypatch, error)
     assert raised.value is error
+
+
+def test_a_machine_too_busy_for_ray_to_start_is_said_in_one_line(monkeypatch):
+    def init(**_):
+        raise Exception("The current node timed out during startup. This could happen because")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(OSError, match="did not start on this machine") as ended, joined("local"):
+        pass
+    assert "\n" not in ended.value.strerror
+    assert "--resume" in ended.value.strerror
