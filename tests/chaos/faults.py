@@ -191,12 +191,14 @@ def server_errs(world: World, draw: random.Random) -> None:
 def server_set_back(world: World, draw: random.Random) -> None:
     assert world.server is not None
     copy = world.server.copy_store()
-    world.wait_for(len(world.watcher.seen) + draw.randrange(20, 120))
+    goes_on = world.wait_for(len(world.watcher.seen) + draw.randrange(20, 120))
     world.server.kill()
     for beside in world.server.store.parent.glob(f"{world.server.store.name}-*"):
         beside.unlink()
     copy.replace(world.server.store)
     world.server.start()
+    if not goes_on:  # nobody follows it any more
+        world.scripts.succeed("track", "--sweep", NAME)
 
 
 class _Broken(BaseHTTPRequestHandler):
