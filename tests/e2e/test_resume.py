@@ -16,7 +16,15 @@ import pytest
 
 from rlcore.checkpoint import read_metadata
 from tests.e2e.conftest import LONG, PLAIN, Sweep
-from tests.e2e.processes import Running, Scripts, alive, kill, wait_until
+from tests.e2e.processes import (
+    Running,
+    Scripts,
+    alive,
+    command_line,
+    descendants,
+    kill,
+    wait_until,
+)
 from tests.e2e.record import (
     Curves,
     assert_one_run_a_trial,
@@ -226,6 +234,20 @@ def test_a_killed_driver_takes_ray_along(killed_asha):
     workers = {row["worker"] for row in read_segments(killed_asha.before[0])}
     for worker in workers:
         assert not alive(int(worker.rpartition(":")[2]))
+
+
+def test_a_sweep_whose_ray_dies_ends_with_a_line(make_scripts):
+    """Trials that are tried again would wait for ever for a process."""
+    scripts = make_scripts("ray_died")
+    flags = ("--preset", "smoke", "--budget", "16777216")
+    running = scripts.start("reward_search", *flags, "--name", "ray_died")
+    wait_for(early, running, scripts.folder / "runs" / "ray_died")
+    (raylet,) = (p for p in descendants(running.pid) if "/raylet/raylet " in command_line(p))
+    kill(raylet)
+    finished = running.wait(300)
+    assert finished.code == 1, finished
+    assert "Ray's node on this machine has died" in finished.stderr.splitlines()[-1], finished
+    assert "--resume" in finished.stderr.splitlines()[-1]
 
 
 def test_a_killed_sweep_with_asha_ends_well(killed_asha):

@@ -4,8 +4,10 @@ import errno
 import logging
 import os
 import socket
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tuners.cluster.examination import in_a_line
@@ -15,6 +17,11 @@ from tuners.ray_settings import LOCAL, joins_cluster
 from tuners.space import BadInput
 
 _ANSWERS_WITHIN = 3.0  # seconds to open a connection
+_LOOKS_EVERY = 5.0  # seconds, whether Ray is there
+_SHOW_CURSOR = "\x1b[?25h"  # which the live screen had hidden
+_RAY_DIED = (
+    "error: Ray's node on this machine has died; what was reported is kept, and --resume goes on"
+)
 
 
 @contextmanager
@@ -33,9 +40,38 @@ def joined(address: str | None, script: str = "sweeps/reward_search.py") -> Iter
             _init(LOCAL, include_dashboard=False)
         else:
             _join(address, there, script)
-        yield
+        with _ending_with_ray():
+            yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _ending_with_ray() -> Iterator[None]:
+    """Ends this process, with a line, if Ray's node on this machine dies: Tune would wait for ever.
+
+    At once and without cleaning up, as a kill would: all of that would wait for Ray as well.  What
+    was reported is in the tables by then.
+    """
+    import ray
+
+    ended, here = threading.Event(), ray.get_runtime_context().get_node_id()
+
+    def watch() -> None:
+        while not ended.wait(_LOOKS_EVERY):
+            with suppress(Exception):  # what holds the table of nodes does not answer
+                if any(node["NodeID"] == here and not node["Alive"] for node in ray.nodes()):
+                    print(f"{_SHOW_CURSOR * sys.stderr.isatty()}{_RAY_DIED}", file=sys.stderr)
+                    sys.stderr.flush()
+                    os._exit(1)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join(timeout=_LOOKS_EVERY)
 
 
 def _join(address: str | None, there: str, script: str) -> None:
