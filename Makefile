@@ -7,9 +7,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.8
+INSTALLED := $(VENV)/.installed
 # What setup installs; requirements-cuda12.lock on machines with an NVIDIA GPU.
 LOCK ?= requirements.lock
-INSTALLED := $(VENV)/.installed-$(notdir $(LOCK))
 # graphene 3.4.3 (of mlflow) needs python-dateutil < 3. Left alone, the resolver takes dateutil 4 for
 # pandas and falls back to an old graphene that states no bound.
 COMPILE := echo "python-dateutil<3" | $(UV) pip compile --quiet --universal --generate-hashes \
@@ -98,7 +98,7 @@ $(INSTALLED): $(LOCK) pyproject.toml | $(UV)
 	  $(PY) -m pip install -qq --require-hashes -r $(LOCK); }
 	@$(UV) pip install --quiet --python $(PY) --no-deps -e . || \
 	  $(PY) -m pip install -qq --no-deps -e .
-	@rm -f $(VENV)/.installed-* && touch $@
+	@touch $@
 
 $(UV):
 	@for python in $(PYTHON); do \

@@ -10,7 +10,7 @@ import rlcore
 from rlcore.tasks import TASKS
 from tuners import results
 
-INSTALL_CUDA = "`make setup LOCK=requirements-cuda12.lock` installs one that can"
+INSTALL_CUDA = "`rm -rf .venv; make setup LOCK=requirements-cuda12.lock` installs one that can"
 VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
 
 
