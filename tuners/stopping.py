@@ -7,6 +7,7 @@ rebuilt from a sweep's segments table: Tune itself forgets it.
 import bisect
 import math
 import statistics
+from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -63,8 +64,9 @@ class SearchPhase(InOrder):
             self._stopped[job] = now
         return decision
 
+    @abstractmethod
     def _decide(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        raise NotImplementedError
+        """Returns whether a trial goes on that was not stopped before."""
 
 
 class SearchPhaseASHA(SearchPhase, AsyncHyperBandScheduler):

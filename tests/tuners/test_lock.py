@@ -48,7 +48,9 @@ def test_the_lock_of_a_process_that_was_killed_is_none(tmp_path, other):
 
 def test_one_driver_after_the_other(tmp_path):
     drive(tmp_path)
+    first = (tmp_path / "driver.lock").read_text()
     drive(tmp_path)
+    assert (tmp_path / "driver.lock").read_text().count("\n") == first.count("\n") == 1
 
 
 def test_what_a_killed_process_was_writing_is_cleared_away_and_nothing_else(tmp_path):
@@ -67,6 +69,7 @@ def test_where_there_are_no_locks_a_sweep_is_driven_without(tmp_path, monkeypatc
 
     monkeypatch.setattr("fcntl.flock", refuse)
     drive(tmp_path)
+    assert f"process {os.getpid()} on " in (tmp_path / "driver.lock").read_text()
 
 
 def test_one_process_writes_to_mlflow_after_the_other(tmp_path):
