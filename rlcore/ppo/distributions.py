@@ -32,7 +32,7 @@ class Gaussian:
         self, params: PyTree, output: Float[Array, "*batch A"], noise: Float[Array, "*batch A"]
     ) -> Float[Array, "*batch A"]:
         """Returns the mean plus ``noise`` deviations."""
-        return output + jnp.exp(_log_std(params)) * noise
+        return output + jnp.exp(params["log_std"]) * noise
 
     def mode(self, output: Float[Array, "*batch A"]) -> Float[Array, "*batch A"]:
         """Returns the mean."""
@@ -42,13 +42,20 @@ class Gaussian:
         self, params: PyTree, output: Float[Array, "*batch A"], action: Float[Array, "*batch A"]
     ) -> Float[Array, "*batch"]:
         """Returns the log density of each action."""
-        log_std = _log_std(params)
+        log_std = params["log_std"]
         noise = (action - output) * jnp.exp(-log_std)
         return jnp.sum(-0.5 * jnp.square(noise) - log_std - 0.5 * math.log(2.0 * math.pi), axis=-1)
 
     def entropy(self, params: PyTree, output: Float[Array, "*batch A"]) -> Float[Array, ""]:
         """Returns the differential entropy, the same in every state."""
-        return jnp.sum(_log_std(params) + 0.5 * math.log(2.0 * math.pi * math.e))
+        return jnp.sum(params["log_std"] + 0.5 * math.log(2.0 * math.pi * math.e))
+
+    def project(self, params: PyTree) -> PyTree:
+        """Returns ``params`` after a gradient step with the deviation back in its range.
+
+        Clamped where it is used, it would rest beyond the bound: the gradient there is zero.
+        """
+        return {**params, "log_std": jnp.clip(params["log_std"], *LOG_STD_RANGE)}
 
 
 class Categorical:
@@ -85,11 +92,11 @@ class Categorical:
         log_p = jax.nn.log_softmax(output)
         return -jnp.mean(jnp.sum(jnp.exp(log_p) * log_p, axis=-1))
 
+    def project(self, params: PyTree) -> PyTree:
+        """Returns ``params``: logits have no bounds."""
+        return params
+
 
 def distribution_of(task: Any) -> Gaussian | Categorical:
     """Returns the family that fits the task's actions."""
     return Categorical() if task.discrete else Gaussian()
-
-
-def _log_std(params: PyTree) -> Float[Array, " A"]:
-    return jnp.clip(params["log_std"], *LOG_STD_RANGE)

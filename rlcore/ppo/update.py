@@ -111,6 +111,7 @@ def optimize(
     The key is consumed by the shuffling.
     """
     optimizer = make_optimizer(config, hyperparameters, learning_rate)
+    distribution = distribution_of(task)
     rows, indices = minibatch_rows(config, samples, key)
 
     def step(carry: tuple[PyTree, PyTree], index: Array) -> tuple[Any, UpdateMetrics]:
@@ -119,6 +120,7 @@ def optimize(
         gradient, metrics = gradient_and_metrics(params, config, task, minibatch, hyperparameters)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
+        params = {**params, "actor": distribution.project(params["actor"])}
         return (params, opt_state), metrics._replace(grad_norm=optax.tree.norm(gradient))
 
     def _flat(leaf: Array) -> Array:

@@ -137,8 +137,8 @@ def shaped_reward(
 
     The last two are over the terms that have a map to [0, 1]; a weight of 0 takes a term out of
     each.  To it comes ``gamma phi(next_state) - phi(state)`` with the potential
-    ``phi = sum_i p_i u_i``, which changes no optimal policy (Ng, Harada and Russell 1999).  A
-    terminal state's potential is 0, as that needs.
+    ``phi(s) = sum_i p_i u_i(s, s)``, which changes no optimal policy (Ng, Harada and Russell
+    1999).  A terminal state's potential is 0, as that needs.
     """
 
     def value(name: str, state: Any, next_state: Any) -> Float[Array, "*batch"]:
@@ -146,10 +146,10 @@ def shaped_reward(
 
     values = {name: value(name, state, next_state) for name in terms}
     combined = _combine(terms, params, values)
-    before = {name: value(name, state, state) for name in params.potentials}
     continues = 1.0 - terminated.astype(combined.dtype)
     potential = sum(
-        weight * (gamma * continues * values[name] - before[name])
+        weight
+        * (gamma * continues * value(name, next_state, next_state) - value(name, state, state))
         for name, weight in params.potentials.items()
     )
     return combined + potential, values

@@ -5,7 +5,6 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from rlcore.ppo.config import Hyperparameters
 from rlcore.ppo.distributions import Categorical, Gaussian, distribution_of
@@ -30,11 +29,12 @@ def test_gaussian_log_prob_and_entropy():
     np.testing.assert_allclose(entropy, 2 * (0.4054651 + 1.4189385), rtol=1e-6)
 
 
-@pytest.mark.parametrize(("log_std", "std"), [(-9.0, math.exp(-2.0)), (9.0, math.exp(0.5))])
-def test_the_deviation_is_clamped(log_std, std):
-    params = {"log_std": jnp.array([log_std])}
-    action = Gaussian().sample(params, jnp.array([[3.0]]), jnp.array([[2.0]]))
-    np.testing.assert_allclose(action, [[3.0 + 2 * std]], rtol=1e-6)
+def test_the_deviation_is_brought_back_into_its_range():
+    params = {"network": {"bias": LOGITS}, "log_std": jnp.array([-9.0, -2.0, 0.3, 0.5, 9.0])}
+    projected = Gaussian().project(params)
+    np.testing.assert_allclose(projected["log_std"], [-2.0, -2.0, 0.3, 0.5, 0.5])
+    assert projected["network"] is params["network"]
+    assert Categorical().project(params) is params
 
 
 def test_a_gaussian_begins_with_the_deviation_asked_for():

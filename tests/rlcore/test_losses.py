@@ -1,6 +1,7 @@
 """The parts of PPO's objective by hand, and how an update uses them."""
 
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from rlcore.ppo.update import (
     loss_and_metrics,
     make_optimizer,
     minibatch_rows,
+    optimize,
     random_orders,
 )
 from rlcore.tasks.swingup import SwingUp
@@ -240,6 +242,27 @@ def test_the_gradient_is_clipped_as_a_whole():
     clipped = jax.tree.map(lambda update: -update * 1e6 / 0.1, updates)
     np.testing.assert_allclose(optax.tree.norm(clipped), 0.5, rtol=1e-5)
     np.testing.assert_allclose(clipped["a"] / clipped["b"], 0.75, rtol=1e-5)
+
+
+def test_a_deviation_at_its_bound_is_trained_on(x64):
+    """Entropy is all that counts: it rises to the bound, rests there, and falls when it costs."""
+    config = PPOConfig(**vars(CONFIG) | {"num_envs": 12, "rollout_length": 1, "num_minibatches": 2})
+    params = random_params()
+    with jax.numpy_rank_promotion("allow"):
+        samples = replace(on_policy_samples(params), advantage=jnp.zeros(12))
+    rollout = jax.tree.map(lambda leaf: leaf[None], samples)
+    bounds = []
+    for entropy_coef in (1.0, 1.0, -1.0, -1.0):
+        numbers = Hyperparameters(entropy_coef=entropy_coef, value_coef=0.0).as_arrays()
+        state = make_optimizer(config, numbers, jnp.array(0.5)).init(params)
+        with jax.numpy_rank_promotion("allow"):
+            params, _, _ = optimize(
+                *(params, state, config, TASK, rollout, jax.random.key(0)),
+                hyperparameters=numbers,
+                learning_rate=jnp.array(0.5),
+            )
+        bounds.append(float(params["actor"]["log_std"][0]))
+    assert_equal(bounds, [0.5, 0.5, -2.0, -2.0])
 
 
 def test_every_order_is_as_likely_as_any_other():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlcore.rewards import COMBINATIONS, SHAPES, TERMS, make_reward_params, shaped_reward
-from rlcore.rewards.compose import reward_defaults
+from rlcore.rewards.compose import Term, reward_defaults
 from rlcore.tasks import TASKS
 from rlcore.tasks.dynamics import CartPoleState
 from rlcore.tasks.swingup import SwingUp
@@ -191,6 +191,18 @@ def test_a_potential_adds_the_same_to_every_way_through_the_same_states():
         return 2.0 * float(values["energy"]) + float(values["calm"])
 
     assert total == pytest.approx(0.9**4 * potential(path[-1]) - potential(path[0]), rel=1e-5)
+
+
+def test_the_potential_of_a_change_is_that_of_no_change():
+    """A term of two states is no potential: what stays where it is has the same everywhere."""
+    terms = {"rising": Term(lambda task, state, action, next_state: next_state.x - state.x)}
+    params = make_reward_params(terms, {"rising.potential": 1.0})
+    lower, higher = (CartPoleState.from_array(jnp.array([x, 0.0, 0.0, 0.0])) for x in (1.0, 3.0))
+    for state, next_state in ((lower, higher), (higher, lower), (higher, higher)):
+        reward, _ = shaped_reward(
+            terms, params, TASK, state, ACTION, next_state, GOES_ON, gamma=0.9
+        )
+        assert reward == 0.0
 
 
 def test_terms_that_use_the_action_have_no_potential():
