@@ -29,6 +29,8 @@ def run(flags: type[FlagsT], main: Callable[[FlagsT], int | None], about: str | 
     Exit codes: 0 done, 2 bad input, 130 interrupted.
     """
     os.environ.setdefault("JAX_PLATFORMS", "")  # the driver's own JAX takes what there is
+    # Of a GPU it would take three quarters, which trials may need.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     take_sigterm_as_ctrl_c()
     try:
         parsed = _without_login(parse(flags, about))

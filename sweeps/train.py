@@ -1,6 +1,6 @@
 """Train one configuration: a preset's baseline, or an exported best.
 
-Shows return, score, steps/s, losses and time left for each segment; writes runs/<name>/ and is
+Shows return, score, steps/s, losses and time left for each segment; writes runs/NAME/ and is
 followed in MLflow like a trial.  The preset `laptop` takes about five seconds on one core and ends
 at a score of about 830; `notebook` takes some twenty minutes on one.
 """
@@ -20,7 +20,7 @@ class Flags:
     preset: str = "laptop"
     """smoke, laptop, notebook, gpu, cluster, gpu-cluster: the settings of that preset's trials."""
     task: str = "swingup"
-    """The task to solve, without --config."""
+    """swingup, balance or dmc_swingup, without --config."""
     shape: str = "baseline"
     """Named reward shape of the task, without --config: baseline, task_score, ..."""
     name: str | None = None

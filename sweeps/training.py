@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
 from rlcore.rewards import SHAPES
@@ -12,7 +13,6 @@ from sweeps.search import make_console
 from tuners.config import TrialConfig, load_config
 from tuners.lock import driving
 from tuners.names import check_name
-from tuners.presets import PRESETS
 from tuners.single import run_single
 from tuners.space import BadInput
 from tuners.spec import (
@@ -39,6 +39,8 @@ def run_training(flags: Any) -> int:
 
 
 def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
+    if jax.default_backend() == "gpu":  # as in a trial's process: JAX's own default has ten bits
+        jax.config.update("jax_default_matmul_precision", spec.precision)
     console.print(
         f"[bold]{spec.name}[/bold]  {spec.base.task}, {spec.base.ppo.seeds_per_trial} seeds,"
         f" {spec.base.full_length:,} env_steps each, {spec.base.num_segments} segments",
@@ -67,21 +69,21 @@ def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
 
 
 def _fresh(flags: Any) -> SweepSpec:
+    given = None if flags.config is None else load_config(flags.config)
+    task = flags.task if given is None else given.task
     name = flags.name
     if name is None:
-        name = f"train-{flags.task}-{time.strftime('%Y%m%d-%H%M%S')}"
+        name = f"train-{task}-{time.strftime('%Y%m%d-%H%M%S')}"
     changes = {
         key: getattr(flags, key) for key in ("seed", "seeds_per_trial", "budget", "tracking_uri")
     }
-    if flags.config is not None:
-        return _from_config(load_config(flags.config), name, flags.runs_dir, changes)
+    if given is not None:
+        return _from_config(given, name, flags.runs_dir, changes)
     if flags.task not in SHAPES:
         raise BadInput(f"task is '{flags.task}'; allowed: {', '.join(SHAPES)}")
     shapes = SHAPES[flags.task]
     if flags.shape not in shapes:
         raise BadInput(f"shape is '{flags.shape}'; allowed: {', '.join(shapes)}")
-    if flags.preset not in PRESETS:
-        raise BadInput(f"preset is '{flags.preset}'; allowed: {', '.join(PRESETS)}")
     base = make_spec(
         name=name, preset=flags.preset, task=flags.task, reward=shapes[flags.shape], space={}
     ).base
@@ -91,7 +93,7 @@ def _fresh(flags: Any) -> SweepSpec:
 def _from_config(
     config: TrialConfig, name: str, runs_dir: Path, changes: dict[str, Any]
 ) -> SweepSpec:
-    """Returns a sweep of the one trial; its grace period is its whole budget."""
+    """Returns a sweep of the one trial."""
     entries = config.to_dict()
     if changes["seeds_per_trial"] is not None:
         entries["ppo"]["seeds_per_trial"] = changes["seeds_per_trial"]

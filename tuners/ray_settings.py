@@ -33,11 +33,39 @@ def gpu_environment(precision: str) -> dict[str, str]:
             tensorfloat32, whose factors have ten bits.
     """
     return {
-        # Named, a GPU that cannot be used is an error; else JAX would take the CPU.
+        # Named, a GPU that fails to start is an error; of one that is not seen JAX says nothing.
         "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS") or "cuda,cpu",
         "JAX_DEFAULT_MATMUL_PRECISION": precision,
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # other processes train on the same GPU
     }
+
+
+class UnusableGPU(RuntimeError):
+    """A process was to train on a GPU that JAX cannot use."""
+
+
+def require_gpu() -> None:
+    """Loads JAX, and lets no process train on a CPU that was to train on a GPU.
+
+    Where the driver shows no device, JAX leaves out "cuda", also if JAX_PLATFORMS names it, and
+    takes the CPU without a word.
+
+    Raises:
+        UnusableGPU: in a line, where; not if JAX_PLATFORMS is "cpu": who says so wants the CPU.
+    """
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return
+    import jax
+
+    try:
+        device = jax.devices()[0]
+    except RuntimeError as error:
+        why = " ".join(str(error).split())
+    else:
+        if device.platform == "gpu":
+            return
+        why = f"it would train on the {device.platform}"
+    raise UnusableGPU(f"JAX has no GPU on {socket.gethostname()}: {why}")
 
 
 def joins_cluster(address: str | None) -> bool:

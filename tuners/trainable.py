@@ -13,7 +13,7 @@ from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from tuners.pinning import pin_to_free_core
-from tuners.ray_settings import gpu_environment
+from tuners.ray_settings import gpu_environment, require_gpu
 from tuners.store import at_hand
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class SegmentTrainable(tune.Trainable):
             os.environ["JAX_PLATFORMS"] = "cpu"
         else:
             os.environ.update(gpu_environment(config["precision"]))
+            require_gpu()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

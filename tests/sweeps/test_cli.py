@@ -188,6 +188,16 @@ def test_what_main_returns_is_the_exit_code(valid, returned, code):
     assert ended.value.code == code
 
 
+def test_a_script_leaves_the_memory_of_a_gpu_to_trials(valid, monkeypatch):
+    name = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    monkeypatch.delenv(name, raising=False)
+    for given in ("false", "true"):
+        with pytest.raises(SystemExit):
+            run_with()
+        assert os.environ[name] == given
+        monkeypatch.setenv(name, "true")  # of a user who wants it so
+
+
 def test_bad_input_is_one_line(valid, capsys):
     line = refused(capsys, run_with, BadInput("seed is -1,\n  but must be at least 0"))
     assert line == "error: seed is -1, but must be at least 0"

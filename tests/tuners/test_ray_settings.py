@@ -1,7 +1,10 @@
 """What Ray is told by the environment: to listen here alone, and to tell its makers nothing."""
 
 import os
+import socket
+from types import SimpleNamespace
 
+import jax
 import pytest
 from ray._common.usage.usage_lib import usage_stats_enabled
 from ray.tune.execution import class_cache
@@ -10,10 +13,12 @@ from tests.tuners.small import refusal
 from tuners.ray_settings import (
     LOCAL,
     ONE_MACHINE,
+    UnusableGPU,
     apply_ray_settings,
     gpu_environment,
     joins_cluster,
     keep_keys_in_the_environment,
+    require_gpu,
 )
 
 USAGE = "RAY_USAGE_STATS_ENABLED"
@@ -52,11 +57,38 @@ def test_an_environment_may_ask_for_a_ray_of_its_own_too(environment):
     assert joins_cluster("127.0.0.1:6379"), "an address that is given comes first"
 
 
-def test_a_gpu_that_jax_cannot_use_is_an_error_unless_the_cpu_was_asked_for(environment):
+def test_a_gpu_is_named_to_jax_unless_the_cpu_was_asked_for(environment):
     environment.setenv("JAX_PLATFORMS", "")
     assert gpu_environment("float32")["JAX_PLATFORMS"] == "cuda,cpu"
     environment.setenv("JAX_PLATFORMS", "cpu")
     assert gpu_environment("float32")["JAX_PLATFORMS"] == "cpu"
+
+
+def test_a_cpu_in_place_of_a_gpu_is_an_error_unless_it_was_asked_for(environment):
+    """JAX itself, which has the CPU alone in this process, says nothing."""
+    for platforms in ("", "cuda,cpu"):
+        environment.setenv("JAX_PLATFORMS", platforms)
+        with pytest.raises(UnusableGPU) as raised:
+            require_gpu()
+        assert str(raised.value).startswith(f"JAX has no GPU on {socket.gethostname()}: ")
+    environment.setenv("JAX_PLATFORMS", "cpu")
+    require_gpu()
+
+
+def test_a_gpu_that_jax_has_is_taken(environment):
+    environment.setenv("JAX_PLATFORMS", "cuda,cpu")
+    environment.setattr(jax, "devices", lambda: [SimpleNamespace(platform="gpu")])
+    require_gpu()
+
+
+def test_why_a_gpu_does_not_start_is_said_in_one_line(environment):
+    def fail():
+        raise RuntimeError("Unable to initialize backend 'cuda':\n no memory")
+
+    environment.setenv("JAX_PLATFORMS", "cuda,cpu")
+    environment.setattr(jax, "devices", fail)
+    with pytest.raises(UnusableGPU, match="Unable to initialize backend 'cuda': no memory"):
+        require_gpu()
 
 
 def test_a_cluster_is_left_as_those_who_started_it_have_it():

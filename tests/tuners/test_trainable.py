@@ -4,15 +4,17 @@ import pytest
 
 from tests.tuners.small import CONFIG, SEGMENT
 from tuners.layout import STATE_FILE
+from tuners.ray_settings import UnusableGPU
 from tuners.trainable import SegmentTrainable
+
+JOB = {"job": "trial-003", "config": CONFIG.to_dict(), "seeds": [0, 1], "uses_gpu": False}
+JOB |= {"objective": ("area", 0.0), "until": None, "resume_from": None}
 
 
 @pytest.fixture
 def trainable(monkeypatch):
     monkeypatch.setattr("tuners.trainable.pin_to_free_core", lambda: None)
-    config = {"job": "trial-003", "config": CONFIG.to_dict(), "seeds": [0, 1], "uses_gpu": False}
-    config |= {"objective": ("area", 0.0), "until": None, "resume_from": None}
-    made = SegmentTrainable(config)
+    made = SegmentTrainable(JOB)
     yield made
     made.stop()
 
@@ -39,3 +41,12 @@ def test_a_whole_checkpoint_is_gone_on_from(trainable, tmp_path):
     trainable.step()
     trainable.load_checkpoint(str(tmp_path))
     assert trainable.step()["env_steps"] == 2 * SEGMENT
+
+
+def test_a_trial_of_a_gpu_does_not_train_on_a_cpu(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    on_gpu = JOB | {"uses_gpu": True, "precision": "float32"}
+    with pytest.raises(UnusableGPU):
+        SegmentTrainable(on_gpu)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert SegmentTrainable(on_gpu).step()["env_steps"] == SEGMENT

@@ -8,9 +8,8 @@ import ray
 from ray.exceptions import RayTaskError
 
 from rlcore.files import replacing
-from tuners.cluster.examination import in_a_line
 from tuners.errors import BadInput
-from tuners.ray_settings import gpu_environment
+from tuners.ray_settings import UnusableGPU, gpu_environment, require_gpu
 from tuners.spec import SweepSpec
 from tuners.versions import code_version
 
@@ -26,26 +25,44 @@ def slots_that_pay(spec: SweepSpec, gpus: int) -> int:
     """Returns how many trials of a sweep each of the cluster's ``gpus`` should train at once.
 
     On a CPU it is one: a core gains nothing by training several trials in one program.
+
+    Until it is known, all of ``gpus`` are asked for, also those that an autoscaler has yet to
+    start: for one it would ask for one type of machine, and for ever if there is none of it.
     """
     if not spec.uses_gpu:
         return 1
     most = -(-spec.num_trials // max(1, gpus))
     environment = {"env_vars": gpu_environment(spec.precision)}
     measure = ray.remote(num_gpus=1, num_cpus=0, runtime_env=environment)(_measure_once)
+    wish = ray.remote(num_gpus=1, num_cpus=0)(_do_nothing)
+    measured = measure.remote(spec.base.to_dict(), most)
+    wishes = [wish.remote() for _ in range(gpus - 1)]  # they end with this process, if it dies
     try:
-        slots: int = ray.get(measure.remote(spec.base.to_dict(), most))
+        slots: int = ray.get(measured)
     except RayTaskError as error:
-        if "initialize backend" not in str(error.cause):
+        if not isinstance(error.cause, UnusableGPU):
             raise
         raise BadInput(
-            f"a GPU that Ray has cannot be used by JAX: {in_a_line(error.cause)}; sweeps/doctor.py"
-            " shows on which node"
+            f"a GPU that Ray has cannot be used: {error.cause}; sweeps/doctor.py shows on which"
+            " nodes"
         ) from error
+    finally:
+        for wished in wishes:
+            ray.cancel(wished)
     return slots
 
 
+def _do_nothing() -> None:
+    pass
+
+
 def _measure_once(entries: dict[str, Any], most: int) -> int:
-    """Returns how many trials this process's device should train; remembers it beside programs."""
+    """Returns how many trials this process's device should train; remembers it beside programs.
+
+    Raises:
+        UnusableGPU: it would measure the CPU.
+    """
+    require_gpu()
     import jax
 
     from tuners.config import TrialConfig
@@ -53,7 +70,9 @@ def _measure_once(entries: dict[str, Any], most: int) -> int:
 
     config = TrialConfig.from_dict(entries)
     device = jax.devices()[0]
-    key = json.dumps([device.device_kind, config.task, repr(config.ppo), most, code_version()])
+    precision = jax.config.values["jax_default_matmul_precision"]
+    made_with = [code_version(), jax.__version__, precision]
+    key = json.dumps([device.device_kind, config.task, repr(config.ppo), most, *made_with])
     file = use_compilation_cache() / "slots.json"
     try:
         known = json.loads(file.read_text())

@@ -20,6 +20,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tuners.pinning import pin_to_free_core
+from tuners.ray_settings import require_gpu
 
 CPU = "cpu"
 _WRITERS = 4
@@ -73,6 +74,7 @@ class PackServer:
 
         Raises:
             ValueError: its checkpoint is damaged, or of another config.
+            UnusableGPU: the pack's; the CPU would be slow, and its curves not those of a GPU.
         """
         self._take_back(job)  # asked by a process of this trial that died
         held = self._heard.keys() - {job, leaving}
@@ -85,6 +87,7 @@ class PackServer:
         if leaving not in (None, job):
             await self.leave(leaving)
         try:
+            await self._on_device(require_gpu)
             await self._on_device(self._pack.enter, job, entry)
         except Exception:
             await self.leave(job)
@@ -199,17 +202,36 @@ class Place(NamedTuple):
     static: str
 
 
+class Holder:
+    """Holds a part of a GPU by being there; of another one than was meant it lets go at once."""
+
+    def __init__(self, device: str) -> None:
+        """Ends this process unless Ray gave it a part of ``device``."""
+        if [str(gpu) for gpu in ray.get_gpu_ids()] != [device]:
+            ray.actor.exit_actor()
+
+
 class PackKeeper:
     """Makes packs on demand, one a place, and a new one for each that died.  They end with it."""
 
     def __init__(
-        self, make_pack: Callable[[int], Any], slots: int, environment: Mapping[str, str]
+        self,
+        make_pack: Callable[[int], Any],
+        slots: int,
+        environment: Mapping[str, str],
+        gpus: int,
     ) -> None:
-        """Packs get ``slots`` slots, and ``environment`` beside what binds them to their device."""
+        """Packs get ``slots`` slots, and ``environment`` beside what binds them to their device.
+
+        ``gpus`` are those of the cluster, once it has grown.
+        """
         self._make_pack = make_pack
         self._slots = slots
         self._environment = environment
+        self._gpus = gpus
         self._packs: dict[Place, tuple[int, Any]] = {}
+        self._unusable: set[tuple[str, str]] = set()
+        self._holders: list[Any] = []
 
     def pack(self, place: Place, dead: int | None = None) -> tuple[int, Any]:
         """Returns number and handle of the pack at a place; another one if that ``dead`` died."""
@@ -217,6 +239,26 @@ class PackKeeper:
         if number == dead:
             self._packs[place] = (0 if dead is None else dead + 1), self._start(place)
         return self._packs[place]
+
+    def hold(self, place: Place, share: float) -> bool:
+        """Keeps a part of a GPU that cannot be used from other trials, once the one there has gone.
+
+        Such a GPU always has room: trial after trial would fail there, until none may try again.
+        Of the cluster's last GPU nothing is held: the trials would wait for ever.
+
+        Returns:
+            Whether it will be held.
+        """
+        self._unusable.add((place.node, place.device))
+        if len(self._unusable) >= self._gpus:
+            return False
+        options = {
+            "num_cpus": 0,
+            "num_gpus": share,
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(place.node, soft=False),
+        }
+        self._holders.append(ray.remote(Holder).options(**options).remote(place.device))
+        return True
 
     def _start(self, place: Place) -> Any:
         on_cpu = place.device.startswith(CPU)
@@ -232,7 +274,7 @@ class PackKeeper:
         )
 
 
-def keep_packs(name: str, slots: int, environment: Mapping[str, str]) -> Any:
+def keep_packs(name: str, slots: int, environment: Mapping[str, str], gpus: int) -> Any:
     """Starts the keeper of a sweep's packs under a name that its trials look for; returns it.
 
     It runs on this node, and ends with this process if nobody ends it before.
@@ -244,4 +286,4 @@ def keep_packs(name: str, slots: int, environment: Mapping[str, str]) -> Any:
         "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False),
     }
     keeper = ray.remote(PackKeeper).options(**options)
-    return keeper.remote(make_pack, slots, dict(environment))
+    return keeper.remote(make_pack, slots, dict(environment), gpus)

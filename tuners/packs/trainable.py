@@ -5,6 +5,7 @@ It never loads JAX: the pack of its GPU, which ``tuners/packs/server.py`` makes,
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +14,11 @@ from ray import tune
 from ray.exceptions import RayActorError
 
 from tuners.packs.server import CPU, Place
+from tuners.ray_settings import UnusableGPU
 from tuners.trainable import CheckpointClock, begin_again
 
 _MOST_DEATHS = 3  # of a pack while a trial enters it
+_IN_LINE = 2.0  # seconds after which who asked Ray for a part of a GPU is the next to get it
 
 
 class PackedTrainable(tune.Trainable):
@@ -90,6 +93,11 @@ def _enter_one(keeper: Any, place: Place, config: dict[str, Any], **how: Any) ->
             return pack if entered else None
         except RayActorError:
             number, pack = ray.get(keeper.pack.remote(place, dead=number))
+        except UnusableGPU:
+            share = ray.get_runtime_context().get_assigned_resources()["GPU"]
+            if ray.get(keeper.hold.remote(place, share)):
+                time.sleep(_IN_LINE)
+            raise
     raise RuntimeError(f"the pack at {place.device} died {_MOST_DEATHS} times")
 
 

@@ -1,10 +1,16 @@
 """How many slots pay: the rule, and when measuring stops."""
 
-import pytest
+from types import SimpleNamespace
+from typing import Any
 
-from tests.tuners.small import CONFIG, small_spec
+import jax
+import pytest
+from ray.exceptions import RayTaskError
+
+from tests.tuners.small import CONFIG, refusal, small_spec
 from tuners.packs import calibration
 from tuners.packs.calibration import choose_slots, rates_by_width, slots_that_pay, time_pack
+from tuners.ray_settings import UnusableGPU
 
 
 @pytest.mark.parametrize(
@@ -63,7 +69,82 @@ def test_a_choice_is_remembered(measured, tmp_path, monkeypatch):
         assert calibration._measure_once(CONFIG.to_dict(), 32) == 16
         assert measured == [4, 16], "once"
     assert calibration._measure_once(CONFIG.to_dict(), 8) == 4
+    with jax.default_matmul_precision("tensorfloat32"):
+        measured.clear()
+        assert calibration._measure_once(CONFIG.to_dict(), 32) == 16
+        assert measured == [4, 16], "products take another time"
+    monkeypatch.setattr(jax, "__version__", "0.11")
+    measured.clear()
+    assert calibration._measure_once(CONFIG.to_dict(), 32) == 16
+    assert measured == [4, 16], "other programs"
     (tmp_path / "slots.json").write_text("not JSON")
     measured.clear()
     assert calibration._measure_once(CONFIG.to_dict(), 32) == 16
     assert measured == [4, 16]
+
+
+def test_a_cpu_in_place_of_the_gpu_is_not_measured(measured, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
+    with pytest.raises(UnusableGPU):
+        calibration._measure_once(CONFIG.to_dict(), 32)
+    assert measured == []
+
+
+class ScriptedRay:
+    """Ray, with what is asked of it; measuring gives 16, or fails with ``cause``."""
+
+    def __init__(self) -> None:
+        self.waiting: list[str] = []  # for a GPU each
+        self.most = 0  # that ever waited
+        self.cause: Exception | None = None
+
+    def remote(self, num_gpus: int, **options: Any) -> Any:
+        assert num_gpus == 1
+
+        def make(function: Any) -> Any:
+            def ask(*arguments: Any) -> str:
+                self.waiting.append(function.__name__)
+                self.most = max(self.most, len(self.waiting))
+                return str(function.__name__)
+
+            return SimpleNamespace(remote=ask)
+
+        return make
+
+    def get(self, asked: str) -> int:
+        self.waiting.remove(asked)
+        if self.cause is not None:
+            raise RayTaskError(asked, "a traceback", self.cause)
+        return 16
+
+    def cancel(self, asked: str) -> None:
+        self.waiting.remove(asked)
+
+
+@pytest.fixture
+def scripted(monkeypatch, tmp_path):
+    """Ray, and the spec of a sweep that is to find out how many slots pay."""
+    ray = ScriptedRay()
+    monkeypatch.setattr(calibration, "ray", ray)
+    return ray, small_spec(tmp_path, slots=0, gpus_per_trial=1.0)
+
+
+def test_all_gpus_are_asked_for_until_one_has_been_measured(scripted):
+    """One alone would be asked for of one type of machine, which may not be to be had."""
+    ray, spec = scripted
+    assert slots_that_pay(spec, 8) == 16
+    assert (ray.most, ray.waiting) == (8, [])
+
+
+def test_a_gpu_that_cannot_be_used_is_bad_input(scripted):
+    ray, spec = scripted
+    ray.cause = UnusableGPU("JAX has no GPU on node-7: it would train on the cpu")
+    assert "JAX has no GPU on node-7" in refusal(slots_that_pay, spec, 8)
+    assert ray.waiting == []
+
+
+def test_a_mistake_of_ours_in_measuring_stays_one(scripted):
+    ray, spec = scripted
+    ray.cause = KeyError("width")
+    with pytest.raises(RayTaskError):
+        slots_that_pay(spec, 1)

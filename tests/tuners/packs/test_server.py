@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
-from tuners.packs.server import PackServer
+from tuners.packs import server
+from tuners.packs.server import PackKeeper, PackServer, Place
+from tuners.ray_settings import UnusableGPU
 
 
 class ScriptedPack:
     """Notes what it is asked; a segment takes as long as the test holds it."""
 
     def __init__(self, slots: int) -> None:
+        self.entered: list[str] = []
         self.segments: list[list[str]] = []
         self.left: list[str] = []
         self.saved: list[Path] = []
@@ -26,6 +29,7 @@ class ScriptedPack:
     def enter(self, job: str, entry: Any) -> None:
         if isinstance(entry, Exception):
             raise entry
+        self.entered.append(job)
 
     def leave(self, job: str) -> None:
         self.left.append(job)
@@ -206,6 +210,19 @@ def test_a_trial_that_cannot_begin_leaves_its_slot_free(error):
     play(scene())
 
 
+def test_nobody_enters_a_pack_whose_gpu_cannot_be_used(monkeypatch):
+    """JAX has a CPU only in this process, and nobody asked for that."""
+
+    async def scene() -> None:
+        s = Scene(slots=1)
+        monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
+        with pytest.raises(UnusableGPU):
+            await s.server.enter("a", None)
+        assert s.pack.entered == []
+
+    play(scene())
+
+
 def test_a_trial_that_begins_again_keeps_its_slot():
     """Its checkpoint was damaged."""
 
@@ -266,3 +283,24 @@ def test_a_failure_in_training_fails_its_trials_and_ends_the_pack(monkeypatch, c
 
     play(scene())
     assert "out of memory" in capsys.readouterr().err
+
+
+def test_of_the_last_gpu_nothing_is_held(monkeypatch):
+    """All trials would wait, and nobody would hear why."""
+    held = []
+
+    class Held:
+        def options(self, **options):
+            held.append(options["num_gpus"])
+            return self
+
+        def remote(self, device):
+            return device
+
+    monkeypatch.setattr(server.ray, "remote", lambda made: Held())
+    keeper = PackKeeper(ScriptedPack, 4, {}, gpus=3)
+    first, second, last = (Place(node * 56, "0", "") for node in "abc")
+    for place in (first, first, second):
+        assert keeper.hold(place, 0.25)
+    assert not keeper.hold(last, 0.25)
+    assert held == [0.25] * 3
