@@ -69,7 +69,8 @@ def workers_of(spec: SweepSpec) -> Iterator[Workers]:
 
     Packs end with it.
     """
-    slots = spec.slots or slots_that_pay(spec, int(largest_cluster().get("GPU", 0.0)))
+    gpus = int(largest_cluster().get("GPU", 0.0))
+    slots = spec.slots or slots_that_pay(spec, gpus)
     if slots == 1:
         resources = {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}
         yield Workers(SegmentTrainable, resources, _at_once(resources))
@@ -78,7 +79,8 @@ def workers_of(spec: SweepSpec) -> Iterator[Workers]:
     slots = int(1.0 / share)  # that Ray lets in: a few more than asked for above a hundred
     resources = {"cpu": 0.0, "gpu": share} if spec.uses_gpu else {"cpu": share, "gpu": 0.0}
     name = f"packs-{spec.name}-{os.getpid()}"
-    keeper = keep_packs(name, slots, gpu_environment(spec.precision) if spec.uses_gpu else {})
+    environment = gpu_environment(spec.precision) if spec.uses_gpu else {}
+    keeper = keep_packs(name, slots, environment, gpus)
     try:
         yield Workers(PackedTrainable, resources, _at_once(resources), {"pack_keeper": name})
     finally:
@@ -107,9 +109,10 @@ def largest_cluster(config: Path = Path("~/ray_bootstrap_config.yaml")) -> dict[
     grown = dict(there)
     for name in ("CPU", "GPU"):
         each = [
-            (kind.get("resources") or {}).get(name, 0.0) * min(kind.get("max_workers", most), most)
+            (kind.get("resources") or {}).get(name, 0.0)
             for kind_name, kind in kinds.items()
+            for _ in range(min(kind.get("max_workers", most), most))
             if kind_name != head
         ]
-        grown[name] = max(there.get(name, 0.0), *each, 0.0)
+        grown[name] = max(there.get(name, 0.0), sum(sorted(each)[-most:]))
     return grown

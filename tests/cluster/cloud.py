@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from moto.core import DEFAULT_ACCOUNT_ID
+from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import ec2_backends
 from moto.ec2.responses.instances import InstanceResponse
 from moto.iam.models import iam_backends
@@ -49,10 +50,15 @@ class Cloud:
         hosts: their network, which has the provider's addresses too.
         install: puts the image's files into a host's home.
         bucket: made at once, as are the instance profiles.
+        sold_out: a type of which there is no instance to be had.
     """
 
-    def __init__(self, hosts: Hosts, install: Callable[[Host], None], bucket: str) -> None:
+    def __init__(
+        self, hosts: Hosts, install: Callable[[Host], None], bucket: str, sold_out: str
+    ) -> None:
         self._hosts = hosts
+        self._sold_out = sold_out
+        self.refused = 0
         self._install = install
         self._profiles: dict[str, str] = {}  # moto keeps that of the first of several only
         self._ec2 = ec2_backends[DEFAULT_ACCOUNT_ID][REGION]
@@ -110,6 +116,9 @@ class Cloud:
         get = InstanceResponse._get_param
 
         def run_and_start(*arguments: Any, iam_instance_profile_name: str, **more: Any) -> Any:
+            if more["instance_type"] == self._sold_out:
+                self.refused += 1
+                raise EC2ClientError("InsufficientInstanceCapacity", "There is none of this type.")
             profile = {"iam_instance_profile_name": iam_instance_profile_name}
             reservation = run(*arguments, **profile, **more)
             for instance in reservation.instances:

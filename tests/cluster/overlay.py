@@ -65,7 +65,8 @@ AWS = Overlay(
     chosen={
         "store": f"echo 'export SHAPESWEEP_STORE=s3://{BUCKET}/shapesweep' > ~/.shapesweep_env",
         "image": "ami-00000000000000001",
-        "max_workers": "2",
+        "max_workers": "3",
+        "max_of_a_type": "1",
     },
     altered={"idle_timeout_minutes": "0.5"},
 )

@@ -48,7 +48,7 @@ class Account:
         for name in ("hosts", "logs"):
             (folder / name).mkdir()
         self.hosts = Hosts(folder / "hosts", [VENV], is_routed=True)
-        self.cloud = Cloud(self.hosts, install, BUCKET)
+        self.cloud = Cloud(self.hosts, install, BUCKET, sold_out="g6.2xlarge")
         self.laptop = Laptop(self.hosts, folder / "logs", LAPTOP, AWS, CREDENTIALS)
 
     @property
@@ -129,9 +129,14 @@ def tune_reported(cloud: Cloud) -> set[str]:
 def test_workers_are_spot_instances_and_one_takes_the_place_of_the_lost(up: Account, taken: Path):
     assert len(up.workers) == 3
     for worker in up.workers:
-        assert (worker.instance_type, worker.lifecycle) == ("g6.2xlarge", "spot")
+        assert worker.lifecycle == "spot"
         assert up.cloud.profile(worker) == "shapesweep-worker"
     assert workers_of(taken) == {up.cloud.host(worker).name for worker in up.workers}
+
+
+def test_where_the_first_type_is_refused_the_others_train(up: Account, taken: Path):
+    assert up.cloud.refused
+    assert {worker.instance_type for worker in up.workers} == {"g5.2xlarge", "g4dn.2xlarge"}
 
 
 def test_an_interruption_loses_no_trial_and_doubles_none(up: Account, taken: Path):

@@ -16,7 +16,8 @@ def cluster(monkeypatch):
     """A cluster of 8 cores and 2 GPUs; keepers that were started, and ended."""
     seen = SimpleNamespace(kept=[], ended=[])
 
-    def keep_packs(name, slots, environment):
+    def keep_packs(name, slots, environment, gpus):
+        assert gpus == 2
         seen.kept.append((slots, environment))
         return name
 
@@ -109,6 +110,14 @@ def test_a_cluster_counts_as_large_as_it_may_grow(cluster, tmp_path):
     config = tmp_path / "ray_bootstrap_config.yaml"
     config.write_text(CLUSTER)
     assert largest_cluster(config) == {"CPU": 64.0, "GPU": 16.0}
+
+
+def test_types_of_which_a_part_is_allowed_count_together(cluster, tmp_path):
+    config = tmp_path / "ray_bootstrap_config.yaml"
+    config.write_text(CLUSTER.replace("8, res", "5, res").replace("20, res", "2, res"))
+    assert largest_cluster(config) == {"CPU": 56.0, "GPU": 9.0}
+    config.write_text(CLUSTER.replace("8, res", "5, res").replace("20, res", "4, res"))
+    assert largest_cluster(config) == {"CPU": 64.0, "GPU": 12.0}, "no more machines than allowed"
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", "max_workers: many"])

@@ -211,6 +211,22 @@ def _check_numbers(config: Config) -> Iterator[str]:
             yield f"available_node_types.{name}.max_workers is {own}, but must be 0: it is the head"
     if sum(least.values()) > most:
         yield f"min_workers add up to {sum(least.values())}, but max_workers is {most}"
+    workers = {
+        name: node.get("max_workers", most)
+        for name, node in types.items()
+        if name != config["head_node_type"]
+    }
+    for name, own in workers.items():
+        if len(workers) > 1 and own >= most > 1:
+            yield (
+                f"available_node_types.{name}.max_workers is {own}, but must be below max_workers,"
+                f" {most}: where there is none of this type, Ray would ask for no other"
+            )
+    if workers and sum(workers.values()) < most:
+        yield (
+            f"max_workers is {most}, but those of the types of workers add up to"
+            f" {sum(workers.values())}"
+        )
 
 
 def _check_launch(launch: Config, where: str, *, is_head: bool) -> Iterator[str]:

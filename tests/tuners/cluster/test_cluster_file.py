@@ -109,6 +109,16 @@ AWS_MISTAKES = {
     "no idle timeout": ("idle_timeout_minutes", GONE, "idle_timeout_minutes"),
     "no workers": ("max_workers", 0, "max_workers is 0, but must be at least 1"),
     "more at least than at most": (f"{WORKER} > min_workers", 9, "min_workers is 9", "at most"),
+    "as many of a type as there may be": (
+        f"{WORKER} > max_workers",
+        8,
+        "worker-l4.max_workers is 8, but must be below max_workers, 8",
+    ),
+    "more than there are of all types": (
+        "max_workers",
+        10,
+        "max_workers is 10, but those of the types of workers add up to 9",
+    ),
     "workers of the head's type": (
         f"{HEAD} > max_workers",
         2,
@@ -216,6 +226,13 @@ def test_what_is_no_cluster_file_is_said_to_be_none(tmp_path, text, words):
     path.write_text(text)
     [line] = check_cluster_file(path)
     assert words in line
+
+
+def test_of_a_type_that_is_the_only_one_there_may_be_as_many_as_of_all(project):
+    path = edited(project, AWS, f"{WORKER} > max_workers", 8)
+    for other in ("a10g", "t4"):
+        path = edited(project, path.name, f"available_node_types > worker-{other}", GONE)
+    assert check_cluster_file(path) == []
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
