@@ -8,12 +8,15 @@ PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.8
 INSTALLED := $(VENV)/.installed
-# What setup installs; requirements-cuda12.lock on machines with an NVIDIA GPU.
-LOCK ?= requirements.lock
+# What setup installs; requirements-cuda12.lock on machines with an NVIDIA GPU.  By default what it
+# installed before, which the marker names.
+LOCK ?= $(or $(wildcard $(shell cat $(INSTALLED) 2>/dev/null)),requirements.lock)
 # graphene 3.4.3 (of mlflow) needs python-dateutil < 3. Left alone, the resolver takes dateutil 4 for
 # pandas and falls back to an old graphene that states no bound.
 COMPILE := echo "python-dateutil<3" | $(UV) pip compile --quiet --universal --generate-hashes \
   --no-header --no-emit-index-url --no-emit-find-links --constraint - $(ARGS) pyproject.toml
+
+EXTRAS := --extra dev --extra simulators --extra cluster --extra aws
 
 # Most tests keep one core busy. tests/conftest.py says which stay together. ARGS=-n0 for one process,
 # as --pdb needs.
@@ -83,8 +86,8 @@ system: ## what the slow tests need beside Python (installs it as root on Debian
 	fi
 
 lock: | $(UV) ## resolve both requirements files anew (ARGS=--upgrade for newer versions)
-	@$(COMPILE) --extra dev --extra simulators --extra cluster --extra aws -o requirements.lock
-	@$(COMPILE) --extra cuda12 --extra cluster --constraint requirements.lock -o requirements-cuda12.lock
+	@$(COMPILE) $(EXTRAS) -o requirements.lock
+	@$(COMPILE) --extra cuda12 $(EXTRAS) --constraint requirements.lock -o requirements-cuda12.lock
 
 hooks: setup ## check every commit with the locked ruff and mypy
 	@$(VENV)/bin/pre-commit install
@@ -98,7 +101,7 @@ $(INSTALLED): $(LOCK) pyproject.toml | $(UV)
 	  $(PY) -m pip install -qq --require-hashes -r $(LOCK); }
 	@$(UV) pip install --quiet --python $(PY) --no-deps -e . || \
 	  $(PY) -m pip install -qq --no-deps -e .
-	@touch $@
+	@echo $(LOCK) > $@
 
 $(UV):
 	@for python in $(PYTHON); do \

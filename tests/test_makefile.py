@@ -1,0 +1,57 @@
+"""Which lock `make` installs, from what it would run; nothing is installed."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU, CUDA = "requirements.lock", "requirements-cuda12.lock"
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with what `make setup` reads, and uv."""
+    for name in ("Makefile", "pyproject.toml", CPU, CUDA):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "uv").touch()
+    return tmp_path
+
+
+def installs(project, *arguments):
+    """The name of the lock that `make setup` would install; None for nothing."""
+    command = ["make", "--no-print-directory", "-n", "-C", project, "setup", *arguments]
+    kept = {name: value for name, value in os.environ.items() if name not in ("LOCK", "MAKEFLAGS")}
+    said = subprocess.run(command, capture_output=True, text=True, env=kept, check=True).stdout
+    found = {name for name in (CPU, CUDA) if f"-r {name}" in said}
+    assert len(found) <= 1
+    assert all(f"echo {name} > .venv/.installed" in said for name in found)
+    return found.pop() if found else None
+
+
+def installed(project, text):
+    """A marker older than what is locked."""
+    marker = project / ".venv" / ".installed"
+    marker.write_text(text)
+    os.utime(marker, (0, 0))
+    return marker
+
+
+def test_a_fresh_machine_gets_the_lock_without_cuda_unless_another_is_named(project):
+    assert installs(project) == CPU
+    assert installs(project, f"LOCK={CUDA}") == CUDA
+
+
+@pytest.mark.parametrize(
+    ("noted", "again"),
+    [(f"{CPU}\n", CPU), (f"{CUDA}\n", CUDA), ("", CPU), ("requirements-cuda9.lock\n", CPU)],
+    ids=["CPU", "CUDA", "by an earlier version", "gone"],
+)
+def test_what_was_locked_anew_is_installed_as_before(project, noted, again):
+    """`make` put the CPU's packages over those of a GPU."""
+    marker = installed(project, noted)
+    assert installs(project) == again
+    marker.touch()
+    assert installs(project) is None
