@@ -83,17 +83,21 @@ class OptunaSearcher:
         return {name: from_optuna(space[name], asked.params[name]) for name in space}
 
     def tell(self, number: int, outcome: Outcome) -> None:
-        """Completes, prunes or fails a trial of the study, as it ended."""
+        """Completes, prunes or fails a trial of the study, as it ended.
+
+        One that diverged is complete and worth nothing: of failed ones samplers learn nothing, and
+        would go on proposing their like.
+        """
         told = self._study.get_trials(deepcopy=False)[number]
         if told.state.is_finished():
             return
-        if outcome.stop_reason == "budget":
+        if outcome.stop_reason in ("budget", "diverged"):
             self._study.tell(number, self._values(outcome))
             return
         if len(self._study.directions) == 1:
             trial = optuna.trial.Trial(self._study, told._trial_id)
             trial.report(outcome.objective, outcome.env_steps)
-        failed = outcome.stop_reason in ("diverged", "error")
+        failed = outcome.stop_reason == "error"
         self._study.tell(number, state=TrialState.FAIL if failed else TrialState.PRUNED)
 
     def restore(self, known: Mapping[int, Mapping[str, Any]]) -> None:

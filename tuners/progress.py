@@ -152,14 +152,18 @@ class Progress:
         return recording_of(self.parameters.task, one)
 
     def _judge(self, diverged: bool) -> dict[str, float]:
-        """Returns the columns of the final table as they stand now, and the objective."""
+        """Returns the columns of the final table as they stand now, and the objective.
+
+        Of a trial that diverged, as they stand in the end, with a score of 0 from now on.
+        """
         segment = self.config.ppo.steps_per_segment
-        steps = segment * np.arange(1, len(self._scores) + 1)
-        curves = Curves(steps, np.transpose(self._scores))
-        columns = {name: float(np.mean(values)) for name, values in measure(curves).items()}
+        scores = np.transpose(self._scores)
         if diverged:
-            return {**columns, "objective": self.objective.floor(self.config.full_length, segment)}
-        return {**columns, "objective": self.objective.value(curves)}
+            scores = np.pad(scores, ((0, 0), (0, self.config.num_segments - len(self._scores))))
+        curves = Curves(segment * np.arange(1, scores.shape[1] + 1), scores)
+        columns = {name: float(np.mean(values)) for name, values in measure(curves).items()}
+        floor = self.objective.floor(self.config.full_length, segment)
+        return {**columns, "objective": floor if diverged else self.objective.value(curves)}
 
 
 def recording_of(task: Any, episodes: Episodes) -> Recording:
@@ -213,10 +217,12 @@ def _means_over_seeds(metrics: SegmentMetrics) -> dict[str, np.ndarray]:
         "learning_rate": metrics.learning_rate,
         "explained_variance": metrics.explained_variance,
         "shaped_return": metrics.shaped_return,
-        "return_score_correlation": metrics.return_score_correlation,
         "training_episode_length": metrics.training_episode_length,
     }
     columns = {name: np.mean(values, axis=-1) for name, values in numbers.items()}
+    # A seed whose episodes all had one length, or one return, has none: it says nothing.
+    correlation = np.ma.masked_invalid(metrics.return_score_correlation)
+    columns["return_score_correlation"] = correlation.mean(axis=-1).filled(np.nan)
     for name, values in metrics.terms.items():
         columns[f"term_{name}_mean"] = np.mean(values[..., 0], axis=-1)
         columns[f"term_{name}_min"] = np.min(values[..., 1], axis=-1)

@@ -1,15 +1,14 @@
 """Sweeps that go on: more trials for a finished one, or a start from another's best."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from tuners.config import TrialConfig, parse_config, value_of
+from tuners.errors import BadInput
 from tuners.layout import COMPARISON_FILE
 from tuners.phases import BASELINE
 from tuners.results import read_trials
-from tuners.space import BadInput
-from tuners.spec import SweepSpec, load_spec
+from tuners.spec import SweepSpec
 from tuners.validate import read_comparison
 
 
@@ -38,24 +37,29 @@ def extend(spec: SweepSpec, num_trials: int | None) -> SweepSpec:
     return extended
 
 
-def begin_with(spec: SweepSpec, other: Path) -> SweepSpec:
-    """Returns a sweep whose first trials have the best configurations of the sweep in ``other``.
+def begin_with(spec: SweepSpec, before: SweepSpec) -> SweepSpec:
+    """Returns a sweep whose first trials have the best configurations of ``before``.
 
     What lies outside this sweep's space is left to its searcher.
 
     Raises:
-        BadInput: there is no such sweep, it solves another task, or it has nothing to give.
+        BadInput: ``before`` solves another task, was judged by the same seeds, or has nothing to
+            give.
     """
-    before = load_spec(other)
     if before.base.task != spec.base.task:
         raise BadInput(
             f"sweep '{before.name}' is of task {before.base.task}, but this one of {spec.base.task}"
         )
-    found = [_inside(spec, config) for config in best_configs(before)]
+    if spec.seed == before.seed:
+        raise BadInput(
+            f"seed is {spec.seed}, as that of sweep '{before.name}': its best would be judged by"
+            " the seeds that chose them; leave --seed out, or take another"
+        )
     if spec.searcher == "grid":
         raise BadInput("searcher grid has a place for each of its points; leave --warm-start out")
     if spec.num_trials < 2:
         raise BadInput("num_trials is 1, the baseline; --warm-start needs at least 2")
+    found = [_inside(spec, config) for config in best_configs(before)]
     values = [entries for entries in found if entries][: spec.num_trials - 1]
     if not values:
         raise BadInput(f"sweep '{before.name}' has no trial that lies in this search space")

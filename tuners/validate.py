@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from tuners.config import parse_config
 from tuners.errors import BadInput
 from tuners.layout import COMPARISON_FILE
 from tuners.names import is_plain
@@ -17,6 +18,9 @@ Values = Float[np.ndarray, " seeds"]
 FINAL_WINDOW = 3
 THRESHOLD = 800.0
 CONFIDENCE = 0.95
+# Two rows of three seeds each lie apart by chance once in 20 times, in one of three columns more
+# often; of four, once in 70.
+FEWEST_SEEDS = 4
 _RESAMPLES = 2000
 
 
@@ -69,7 +73,7 @@ def gather_curves(
 ) -> dict[str, Curves]:
     """Returns each row's curves in a phase; seeds in the order of their batches.
 
-    A trial that failed leaves its seeds out.
+    A trial that failed leaves its seeds out; one that diverged scores 0 to the end of its budget.
     """
     jobs = {t["trial"]: t for t in trials if t["phase"] == phase and t["status"] == "finished"}
     points: dict[str, dict[int, list[float]]] = {name: {} for name in sorted(jobs, key=_batch)}
@@ -78,7 +82,12 @@ def gather_curves(
             points[row["trial"]][row["env_steps"]] = row["seed_scores"]
     steps_by_row: dict[str, set[int]] = {}
     for name, curve in points.items():
-        steps_by_row.setdefault(jobs[name]["row"], set()).update(curve)
+        steps = steps_by_row.setdefault(jobs[name]["row"], set())
+        steps.update(curve)
+        if jobs[name]["stop_reason"] == "diverged":
+            config = parse_config(jobs[name]["config"])
+            segment = config.ppo.steps_per_segment
+            steps.update(range(segment, config.full_length + 1, segment))
     curves = {}
     for row_name, steps in steps_by_row.items():
         ordered = sorted(steps)
@@ -154,20 +163,30 @@ class Comparison:
     Attributes:
         estimates: by row, then by column.
         improvement: probability that the winner improves on the baseline, by column.
-        over_tuning: the winner's final score in the search minus its final score in the test.
+        over_tuning: the winner's final score in the search minus that in the test, each a mean over
+            seeds; NaN if the search did not train it to the end.
         validated: mean objective by row in the validation, best first.
+        test_seeds: of the winner or the baseline, whichever has fewer.
     """
 
     estimates: dict[str, dict[str, Estimate]]
     improvement: dict[str, float]
     over_tuning: float
     validated: dict[str, float]
+    test_seeds: int
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether there are seeds enough to tell a difference from luck."""
+        return self.test_seeds >= FEWEST_SEEDS
 
     @property
     def beaten_in(self) -> list[str]:
         """Titles of the columns in which the winner is better with probability 0.95 or more."""
         return [
-            COLUMNS[name].title for name, value in self.improvement.items() if value >= CONFIDENCE
+            COLUMNS[name].title
+            for name, value in self.improvement.items()
+            if self.can_tell and value >= CONFIDENCE
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,6 +199,7 @@ class Comparison:
             "improvement": self.improvement,
             "over_tuning": self.over_tuning,
             "validation": self.validated,
+            "test_seeds": self.test_seeds,
         }
 
     @classmethod
@@ -189,7 +209,8 @@ class Comparison:
             row: {name: Estimate(**cell) for name, cell in cells.items()}
             for row, cells in entries["table"].items()
         }
-        return cls(estimates, entries["improvement"], entries["over_tuning"], entries["validation"])
+        names = ("improvement", "over_tuning", "validation", "test_seeds")
+        return cls(estimates, *(entries[name] for name in names))
 
 
 def read_comparison(folder: Path, *needed: str) -> dict[str, Any]:
@@ -249,21 +270,31 @@ def compare(
     searched_score: float,
     validated: dict[str, float],
 ) -> Comparison:
-    """Returns the final table from the test's curves."""
+    """Returns the final table from the test's curves.
+
+    Args:
+        curves: of each row.
+        winner: its row.
+        baseline: its row.
+        searched_score: the winner's final score in the search, NaN if it was not trained to the
+            end there.
+        validated: as ``Comparison`` has it.
+    """
     values = {row: measure(curve) for row, curve in curves.items()}
     estimates = {
         row: {name: estimate(columns[name]) for name in COLUMNS} for row, columns in values.items()
     }
     if winner not in values or baseline not in values:
-        return Comparison(estimates, {}, float("nan"), validated)
+        return Comparison(estimates, {}, float("nan"), validated, 0)
     improvement = {
         name: probability_of_improvement(
             values[winner][name], values[baseline][name], column.higher_is_better
         )
         for name, column in COLUMNS.items()
     }
-    gap = searched_score - estimates[winner]["final_score"].value
-    return Comparison(estimates, improvement, gap, validated)
+    gap = searched_score - float(values[winner]["final_score"].mean())
+    test_seeds = min(len(curves[row].scores) for row in (winner, baseline))
+    return Comparison(estimates, improvement, gap, validated, test_seeds)
 
 
 def verdict(comparison: Comparison, *, winner: str, baseline: str) -> str:
@@ -276,6 +307,11 @@ def verdict(comparison: Comparison, *, winner: str, baseline: str) -> str:
     failed = [row for row in (winner, baseline) if row not in comparison.estimates]
     if failed and not comparison.improvement:
         return f"Every test job of {' and '.join(failed)} failed: nothing can be said."
+    if not comparison.can_tell:
+        return (
+            "Whether the winner beats the baseline cannot be told from"
+            f" {comparison.test_seeds} test seeds: it takes {FEWEST_SEEDS} or more."
+        )
     worse = [
         COLUMNS[name].title
         for name, value in comparison.improvement.items()

@@ -86,14 +86,14 @@ def test_a_sweep_that_never_ended_is_not_extended(tmp_path):
 
 def test_a_warm_start_begins_with_the_best_of_another_sweep(finished, tmp_path):
     other, plan = finished
-    spec = begin_with(small_spec(tmp_path, name="next"), other.folder)
+    spec = begin_with(small_spec(tmp_path, name="next", seed=1), other)
     expected = [values_of(plan, "trial-002"), values_of(plan, "trial-001")]
     assert [dict(values) for values in spec.first_values] == expected
     assert spec.warm_start == "sweep"
     fresh = Plan(spec)
     first, second, third = (values_of(fresh, f"trial-00{n}") for n in (1, 2, 3))
     assert [first, second] == expected
-    assert third == values_of(Plan(small_spec(tmp_path)), "trial-003"), "drawn as ever"
+    assert third == values_of(Plan(small_spec(tmp_path, seed=1)), "trial-003"), "drawn as ever"
     prepare(spec, resume=False)
     assert load_spec(spec.folder) == spec
 
@@ -101,11 +101,11 @@ def test_a_warm_start_begins_with_the_best_of_another_sweep(finished, tmp_path):
 def test_a_warm_start_leaves_out_what_lies_outside(finished, tmp_path):
     other, plan = finished
     wider = {"gamma": Choice((0.98, 0.99)), "reward.peak.weight": Uniform(0.0, 1.0), **SPACE}
-    spec = begin_with(small_spec(tmp_path, name="next", space=wider), other.folder)
+    spec = begin_with(small_spec(tmp_path, name="next", seed=1, space=wider), other)
     best = values_of(plan, "trial-002") | {"gamma": 0.99}
     assert dict(spec.first_values[0]) == best, "the other's peak weighs 1.5: it is drawn"
-    nothing = small_spec(tmp_path, name="next", space={"gamma": Choice((0.5, 0.6))})
-    assert "no trial that lies in this search space" in refusal(begin_with, nothing, other.folder)
+    nothing = small_spec(tmp_path, name="next", seed=1, space={"gamma": Choice((0.5, 0.6))})
+    assert "no trial that lies in this search space" in refusal(begin_with, nothing, other)
 
 
 def test_a_warm_start_from_a_sweep_that_still_runs_takes_what_trained_to_the_end(finished):
@@ -117,19 +117,23 @@ def test_a_warm_start_from_a_sweep_that_still_runs_takes_what_trained_to_the_end
 
 def test_a_warm_start_that_cannot_be_is_refused(finished, tmp_path):
     other, _ = finished
-    assert "no sweep 'missing'" in refusal(begin_with, other, tmp_path / "missing")
     balance = small_spec(tmp_path, name="b", task="balance", reward={"alive.weight": 1.0})
-    line = refusal(begin_with, balance, other.folder)
+    line = refusal(begin_with, balance, other)
     assert line == "sweep 'sweep' is of task swingup, but this one of balance"
+
+
+def test_what_some_seeds_chose_is_not_judged_by_them_again(finished, tmp_path):
+    line = refusal(begin_with, small_spec(tmp_path, name="next"), finished[0])
+    assert "seed is 0, as that of sweep 'sweep'" in line
 
 
 def test_a_warm_start_that_has_no_place_is_refused(finished, tmp_path):
     other, _ = finished
     choices = {"num_minibatches": Choice((2, 4))}
-    grid = small_spec(tmp_path, name="grid", space=choices, searcher="grid")
-    assert "searcher grid has a place" in refusal(begin_with, grid, other.folder)
-    alone = small_spec(tmp_path, name="alone", num_trials=1)
-    assert "needs at least 2" in refusal(begin_with, alone, other.folder)
+    grid = small_spec(tmp_path, name="grid", seed=1, space=choices, searcher="grid")
+    assert "searcher grid has a place" in refusal(begin_with, grid, other)
+    alone = small_spec(tmp_path, name="alone", seed=1, num_trials=1)
+    assert "needs at least 2" in refusal(begin_with, alone, other)
 
 
 def test_a_population_that_still_runs_gives_nothing_yet(tmp_path):
@@ -140,7 +144,7 @@ def test_a_population_that_still_runs_gives_nothing_yet(tmp_path):
 
 def test_mlflow_says_where_a_trial_comes_from(finished, tmp_path):
     other, _ = finished
-    spec = begin_with(small_spec(tmp_path, name="next"), other.folder)
+    spec = begin_with(small_spec(tmp_path, name="next", seed=1), other)
     entries = spec.to_dict() | {"num_trials": 9, "extensions": [2, 3]}
     assert [origin(entries, f"trial-00{number}") for number in range(9)] == [
         *("baseline", "warm start from sweep", "warm start from sweep", "random"),

@@ -175,14 +175,17 @@ def test_a_trial_is_done_at_the_end_of_its_budget():
 
 def test_a_divergence_is_a_result():
     trial = new_trial(2)
-    before = trial.episodes
+    before, area = trial.episodes, trial.last_row["area"]
     diverge(trial)
     row = trial.advance()
     assert (row["diverged"], row["done"]) == (True, True)
     assert (row["score"], row["seed_scores"]) == (0.0, [0.0, 0.0])
     assert row["policy_loss"] is None
     assert row["env_steps"] == 3 * SEGMENT
-    assert row["objective"] == 0.0 < row["final_score"]
+    assert row["objective"] == row["final_score"] == 0.0
+    full, segment = CONFIG.full_length, CONFIG.ppo.steps_per_segment
+    assert row["area"] == pytest.approx(area * 2 / CONFIG.num_segments), "0 to the end"
+    assert row["steps_to_threshold"] == pytest.approx((full + segment) / 1e6)
     assert trial.episodes is before, "the last episodes worth looking at"
 
 

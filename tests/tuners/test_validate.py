@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import trim_mean
 
-from tests.tuners.small import segment_row, trial_row
+from tests.tuners.small import SEGMENT, segment_row, trial_row
 from tuners.validate import (
     COLUMNS,
     Comparison,
@@ -118,10 +118,10 @@ def finished(name, row, **columns):
     return trial_row(name, "test", row, status="finished", **columns)
 
 
-def curve(name, scores, phase="test"):
+def curve(name, scores, phase="test", segment=100):
     """A trial's segments; each entry of ``scores`` holds one score a seed."""
     return [
-        segment_row(name, i + 1, phase, env_steps=(i + 1) * 100, seed_scores=seeds)
+        segment_row(name, i + 1, phase, env_steps=(i + 1) * segment, seed_scores=seeds)
         for i, seeds in enumerate(scores)
     ]
 
@@ -160,12 +160,23 @@ def test_a_seed_that_diverged_scores_nothing_from_there_on():
         finished("test-a-1", "a", stop_reason="budget"),
     ]
     segments = [
-        *curve("test-a-0", [[1.0, 2.0], [0.0, 0.0]]),
-        *curve("test-a-1", [[3.0, 4.0]] * 4),
+        *curve("test-a-0", [[1.0, 2.0], [0.0, 0.0]], segment=SEGMENT),
+        *curve("test-a-1", [[3.0, 4.0]] * 8, segment=SEGMENT),
     ]
     curves = gather_curves(trials, segments, "test")
-    assert curves["a"].env_steps.tolist() == [100, 200, 300, 400]
-    assert curves["a"].scores.tolist() == [[1, 0, 0, 0], [2, 0, 0, 0], [3] * 4, [4] * 4]
+    assert curves["a"].env_steps.tolist() == [SEGMENT * n for n in range(1, 9)]
+    assert curves["a"].scores.tolist() == [[1] + [0] * 7, [2] + [0] * 7, [3] * 8, [4] * 8]
+
+
+def test_a_row_whose_every_seed_diverged_is_measured_to_the_end():
+    """Cut short, it would seem to have come above the threshold sooner than one that never did."""
+    trial = finished("test-a-0", "a", stop_reason="diverged")
+    rows = curve("test-a-0", [[700.0, 700.0], [0.0, 0.0]], segment=SEGMENT)
+    curves = gather_curves([trial], rows, "test")["a"]
+    assert curves.env_steps.tolist() == [SEGMENT * n for n in range(1, 9)]
+    values = measure(curves)
+    assert values["area"].tolist() == [700.0 / 8] * 2
+    assert values["steps_to_threshold"].tolist() == [9 * SEGMENT / 1e6] * 2
 
 
 def test_a_trial_that_failed_leaves_its_seeds_out():
@@ -230,6 +241,7 @@ def test_a_comparison_by_hand():
     # Half of the baseline's seeds take as long, the others take longer: (0.5 + 1) / 2.
     assert comparison.improvement["steps_to_threshold"] == 0.75
     assert comparison.over_tuning == 50.0
+    assert comparison.test_seeds == 4
     assert comparison.validated == {"trial-001": 1.0}
 
 
@@ -252,12 +264,12 @@ FINAL_SCORE, AREA, STEPS = (column.title for column in COLUMNS.values())
 
 
 def verdict_of(**improvement):
-    comparison = Comparison({}, dict.fromkeys(COLUMNS, 0.5) | improvement, 0.0, {})
+    comparison = Comparison({}, dict.fromkeys(COLUMNS, 0.5) | improvement, 0.0, {}, 4)
     return verdict(comparison, winner="trial-001", baseline="baseline")
 
 
 def test_the_verdict_on_a_baseline_that_won():
-    comparison = Comparison({}, dict.fromkeys(COLUMNS, 0.5), 0.0, {})
+    comparison = Comparison({}, dict.fromkeys(COLUMNS, 0.5), 0.0, {}, 4)
     said = verdict(comparison, winner="baseline", baseline="baseline")
     assert said.startswith("No configuration found was better than the hand-tuned baseline")
 
@@ -279,6 +291,23 @@ def test_the_verdict_on_no_clear_win():
     assert said.startswith("The winner does not clearly beat the baseline")
     assert "worse" not in said
     assert f"It is worse in: {AREA}." in verdict_of(area=0.01)
+
+
+def test_three_seeds_a_side_prove_nothing():
+    """One order in twenty of the six has the winner's three in front, by chance alone."""
+    for ours, theirs in (([900] * 3, [500] * 4), ([900] * 4, [500] * 3)):
+        comparison = compared(ours, theirs)
+        assert comparison.improvement["final_score"] == 1.0
+        assert comparison.beaten_in == []
+        said = verdict(comparison, winner="trial-001", baseline="baseline")
+        assert "cannot be told from 3 test seeds: it takes 4 or more" in said
+
+
+def test_the_gap_is_between_means():
+    """Those of few seeds in the search and of more in the test, all counted alike."""
+    comparison = compared([860] * 6 + [300] * 2, [500] * 8)
+    assert comparison.estimates["trial-001"]["final_score"].value == 860.0
+    assert comparison.over_tuning == 900.0 - 720.0
 
 
 def test_columns_beaten_are_named_by_their_titles():
