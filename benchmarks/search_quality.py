@@ -79,7 +79,7 @@ def search(arm: str, repeat: int) -> dict[str, Any]:
 
     spec = spec_of(arm, repeat)
     plan, scheduler = BudgetPlan(spec), SCHEDULERS[spec.scheduler](spec)
-    ended_at, rows = {}, {}
+    rows: dict[str, dict[str, Any]] = {}
     while (job := plan.next_job()) is not None:
         trial = Trial(job.config, list(job.seeds), spec.judge)
         stopped = False
@@ -89,7 +89,7 @@ def search(arm: str, repeat: int) -> dict[str, Any]:
                 plan.spent += job.config.ppo.steps_per_segment * len(job.seeds)
                 stopped = not row["done"] and bool(replay(scheduler, [row]))
         reason = "asha" if stopped else "diverged" if row["diverged"] else "budget"
-        ended_at[job.name], rows[job.name] = plan.spent, row
+        rows[job.name] = row
         plan.end(job.name, outcome_of(row, reason))
     tested = [row for row in rows.values() if row["phase"] == "test"]
     columns = ("final_score", "area", "steps_to_threshold")
@@ -98,7 +98,6 @@ def search(arm: str, repeat: int) -> dict[str, Any]:
         "winner": winner,
         "config": plan.config_of(winner).to_dict(),
         "trials": sum(job.phase == "search" for job in plan.jobs.values()),
-        "found_at": ended_at["trial-000" if winner == BASELINE else winner],
         **{column: float(np.mean([row[column] for row in tested])) for column in columns},
     }
 
@@ -144,12 +143,12 @@ def print_table(results: Mapping[str, list[dict[str, Any]]]) -> None:
     """Prints a line an arm."""
     from tuners.validate import estimate
 
-    heads = ("final score", "area", "M steps to 800", "M steps until found", "trials")
+    heads = ("final score", "area", "M steps to 800", "trials")
     print(f"{'':32}{'n':>3}" + "".join(f"{head:>24}" for head in heads))
     for arm, found in results.items():
         cells = ""
         columns = {"final_score": (1, 0), "area": (1, 0), "steps_to_threshold": (1, 2)}
-        for column, (scale, digits) in {**columns, "found_at": (1e-6, 1), "trials": (1, 0)}.items():
+        for column, (scale, digits) in {**columns, "trials": (1, 0)}.items():
             over = estimate(np.array([entry[column] * scale for entry in found]))
             shown = f"{over.value:.{digits}f} [{over.low:.{digits}f}, {over.high:.{digits}f}]"
             cells += f"{shown:>24}"

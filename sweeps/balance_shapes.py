@@ -33,7 +33,8 @@ class Flags:
     runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a run."""
     address: str | None = None
-    """Address of a running Ray cluster; Ray is started here if not given."""
+    """Address of a running Ray cluster, or "local" to start Ray here; if not given the cluster of
+    this machine, if one runs."""
 
 
 def main(flags: Flags) -> int:

@@ -16,7 +16,9 @@ from sweeps import places
 class Flags:
     """Which sweeps, and where to."""
 
-    sweeps: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    sweeps: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME OTHER ...")
+    ]
     """Names of the sweeps, two or more."""
     runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a sweep."""

@@ -1,4 +1,4 @@
-"""Find the PPO hyperparameters with which the hand-tuned reward is solved soonest and best.
+"""Find the PPO hyperparameters that solve a task soonest and best with the hand-tuned reward.
 
 As reward_search.py, but in PPO's learning rate, discount, lambda, clip range, entropy bonus,
 gradient norm, first deviation and number of minibatches; the reward stays the hand-tuned one.

@@ -2,10 +2,10 @@
 
 Trial 0 is the hand-tuned baseline.  ASHA stops the hopeless trials; the best are trained again on
 other seeds, and the winner is tested against the baseline on seeds nobody has seen.  Everything is
-written to runs/<name>/ and followed in MLflow.
+written to runs/NAME/ and followed in MLflow.
 
-On two cores and no GPU the preset `laptop` takes about two minutes and ends at a test score of
-about 860 of 1000.
+On two cores and no GPU the preset `laptop` takes about two minutes.  With seed 0 its winner had a
+test score of 845 of 1000; over seeds 0 to 9 the winners' median was 860.
 """
 
 from sweeps.search_flags import Flags

@@ -165,6 +165,10 @@ def _make_spec(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]
 
 
 def _fresh(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]]) -> SweepSpec:
+    given = {name: getattr(flags, name) for name in _OVERRIDES}
+    before = None if flags.warm_start is None else _find(flags, flags.warm_start)
+    if before is not None and flags.seed is None:
+        given["seed"] = before.seed + 1  # those seeds chose what it begins with
     space = load_space(flags.space) if flags.space is not None else default_space(flags.task)
     preset = pick_preset(flags.address) if flags.preset == "auto" else flags.preset
     spec = make_spec(
@@ -174,11 +178,9 @@ def _fresh(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]]) -
         reward=baseline(flags.task),
         space=space,
         **_places(flags),
-        **{name: getattr(flags, name) for name in _OVERRIDES},
+        **given,
     )
-    if flags.warm_start is None:
-        return spec
-    return begin_with(spec, _find(flags, flags.warm_start).folder)
+    return spec if before is None else begin_with(spec, before)
 
 
 def _find(flags: Flags, name: str) -> SweepSpec:

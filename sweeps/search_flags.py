@@ -11,7 +11,7 @@ class Flags:
     preset: str = "auto"
     """smoke, laptop, notebook, gpu, cluster, gpu-cluster; auto picks by what there is."""
     task: str = "swingup"
-    """The task to solve."""
+    """The task to solve: swingup, balance or dmc_swingup."""
     name: str | None = None
     """Name of the sweep; task and time if not given."""
     resume: str | None = None
@@ -19,39 +19,48 @@ class Flags:
     extend: str | None = None
     """Name of a finished sweep to add --num-trials trials to; other flags do not apply."""
     warm_start: str | None = None
-    """Name of a sweep whose best configurations are the first trials of this one."""
+    """Name of a sweep whose best configurations are the first trials of this one; without --seed
+    this one's seed is that one's plus one."""
     space: Path | None = None
-    """YAML file with a search space of your own; see the README."""
+    """YAML file with a search space of your own, see the README; the task's default space if not
+    given."""
     seed: int | None = None
-    """Decides every trial's values and every training seed."""
+    """Decides every trial's values and every training seed; 0 if not given, with --warm-start the
+    other sweep's plus one."""
     num_trials: int | None = None
-    """Trials of the search, the baseline included; with --extend those to add."""
+    """Trials of the search, the baseline included; with --extend those to add.  If not given the
+    preset's, or with searcher grid its points."""
     budget: int | None = None
-    """Environment steps a trial may train, per seed."""
+    """Environment steps a trial may train, per seed; the preset's if not given."""
     seeds_per_trial: int | None = None
-    """Seeds trained side by side in each trial, in all phases."""
+    """Seeds trained side by side in each trial, in all phases; the preset's if not given."""
     scheduler: str | None = None
-    """asha, median, pbt, or none to train every trial to the end."""
+    """asha (if not given), median, pbt, or none to train every trial to the end."""
     searcher: str | None = None
-    """random, grid, tpe, gp, cmaes; see docs/search.md for what each is good for."""
+    """random, grid, tpe, gp, cmaes; see docs/search.md for what each is good for.  If not given
+    random, or tpe in joint_search.py."""
     objective: str | None = None
-    """What trials are ranked by: area, final_score, steps_to_threshold, pareto."""
+    """What trials are ranked by: area (if not given), final_score, steps_to_threshold, pareto."""
     spread_penalty: float | None = None
-    """Standard deviations over seeds that the objective takes off their mean."""
+    """Standard deviations over seeds that the objective takes off their mean; 0 if not given."""
     grace_period: int | None = None
-    """Environment steps before a trial may be stopped."""
+    """Environment steps before a trial may be stopped; the preset's if not given."""
     slots: int | None = None
-    """Trials in one program on each GPU; 1 gives each a process of its own, 0 as many as pay."""
+    """Trials in one program on each GPU; 1 gives each a process of its own, 0 as many as pay.
+    If not given 1, or 0 with presets gpu and gpu-cluster."""
     precision: str | None = None
-    """Of products on a GPU: float32, or tensorfloat32, which is faster and rounds to ten bits."""
+    """Of products on a GPU: float32 (if not given), or tensorfloat32, which is faster and rounds to
+    ten bits."""
     num_finalists: int | None = None
-    """Configurations trained again in validation, beside the baseline."""
+    """Configurations trained again in validation, beside the baseline; the preset's if not
+    given."""
     validation_seeds: int | None = None
-    """Seeds of each of them."""
+    """Seeds of each of them; the preset's if not given."""
     test_seeds: int | None = None
-    """Seeds of winner and baseline in the final test."""
+    """Seeds of winner and baseline in the final test; the preset's if not given."""
     media: bool | None = None
-    """False leaves out film strips, videos, plots and the report, which report.py makes later."""
+    """False leaves out film strips, videos, plots and the report, which report.py makes later.
+    True if not given."""
     tracking_uri: str | None = None
     """MLflow store or server; $MLFLOW_TRACKING_URI or sqlite:///mlflow.db if not given."""
     runs_dir: Path | None = None

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tuners.shapes import ShapeSummary
 
 _TRAP = (
-    "product is a trap: where angle and position are both worth less than nothing, two negatives"
-    " make a positive, so that far out and falling pays as upright and centred does."
+    "product is a trap: more than 0.21 m from the middle the factor for the position is negative,"
+    " so that a pole held upright costs at every step, and ending the episode pays."
 )
 
 

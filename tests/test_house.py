@@ -1,6 +1,7 @@
 """The house rules that no type checker knows: imports, files, pickle, registries, locks."""
 
 import ast
+import itertools
 import re
 import shutil
 import subprocess
@@ -336,6 +337,7 @@ def read_project() -> dict:
 PROJECT = read_project()
 RUNTIME: list[str] = PROJECT["dependencies"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+LOCKS = ("requirements.lock", "requirements-cuda12.lock")
 
 
 def module_of(requirement: str) -> str:
@@ -395,12 +397,8 @@ def test_each_dependency_is_bounded_on_both_sides(requirement):
 @pytest.mark.parametrize(
     ("lock", "extra"),
     [
-        ("requirements.lock", "dev"),
-        ("requirements.lock", "simulators"),
-        ("requirements.lock", "cluster"),
-        ("requirements.lock", "aws"),
+        *itertools.product(LOCKS, ("dev", "simulators", "cluster", "aws")),
         ("requirements-cuda12.lock", "cuda12"),
-        ("requirements-cuda12.lock", "cluster"),
     ],
 )
 def test_locks_agree_with_pyproject(lock, extra):

@@ -18,7 +18,7 @@ from rlcore.files import check_room
 from tuners.layout import TUNE_FOLDER
 from tuners.objectives import Outcome
 from tuners.phases import Job, Plan
-from tuners.results import OUTCOME_COLUMNS, ResultsWriter, config_json, now
+from tuners.results import ResultsWriter
 from tuners.searchers import LEARNING
 from tuners.stopping import replay
 from tuners.store import CHECKPOINTS_KEPT as KEPT_IN_STORE
@@ -255,38 +255,24 @@ class SweepCallback(_NotSaved, Callback):
         """Adds a job to the table, unless it is there."""
         if job.name in self._writer.trials:
             return
-        self._writer.put_trial(
-            {
-                "trial": job.name,
-                "phase": job.phase,
-                "row": job.row,
-                "seeds": list(job.seeds),
-                "parent": job.parent,
-                "until": job.until,
-                "config": config_json(job.config.to_dict()),
-                "status": "running",
-                "started": now(),
-            }
+        row = self._writer.begin_trial(
+            job.name,
+            phase=job.phase,
+            row=job.row,
+            seeds=job.seeds,
+            config=job.config.to_dict(),
+            parent=job.parent,
+            until=job.until,
         )
-        self._tell("started", self._writer.trials[job.name])
+        self._tell("started", row)
 
     def _end(self, trial: Trial, job: Job, outcome: Outcome, last: dict[str, Any]) -> None:
-        checkpoint = trial.checkpoint
-        self._writer.put_trial(
-            {
-                "trial": job.name,
-                "status": "error" if outcome.stop_reason == "error" else "finished",
-                "stop_reason": outcome.stop_reason,
-                "env_steps": last.get("env_steps", 0),
-                **{name: last.get(name) for name in OUTCOME_COLUMNS},
-                "ended": now(),
-                "checkpoint": _relative(checkpoint.path) if checkpoint else None,
-            }
-        )
+        checkpoint = _relative(trial.checkpoint.path) if trial.checkpoint else None
+        row = self._writer.end_trial(job.name, outcome.stop_reason, last, checkpoint)
         if self._plan.spec.searcher in LEARNING:
             self._writer.flush()  # what such a searcher was told it keeps, also through a kill
         self._plan.end(job.name, outcome)
-        self._tell("ended", self._writer.trials[job.name])
+        self._tell("ended", row)
 
     def _failed(self, trial: Trial) -> None:
         """Tells of a failure; raises OSError if the disk, and not the job, is to blame."""

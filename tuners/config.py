@@ -145,7 +145,7 @@ class TrialConfig:
             "task": {},
         }
         for name, value in values.items():
-            parts[route(self.task, name)][name.split(".", 1)[-1] if "." in name else name] = value
+            parts[route(self.task, name)][name.split(".", 1)[-1]] = value
         return replace(
             self,
             ppo=make_ppo_config({**asdict(self.ppo), **parts["static"]}),
@@ -171,10 +171,10 @@ class TrialConfig:
 
     @classmethod
     def from_dict(cls, entries: Any) -> "TrialConfig":
-        """Returns the config that ``to_dict`` wrote.
+        """Returns the config that ``to_dict`` wrote; parts left out have their defaults.
 
         Raises:
-            BadInput: a missing part, an unknown name, or a value that is not allowed.
+            BadInput: an unknown part or name, or a value that is not allowed.
         """
         known = [entry.name for entry in fields(cls)]
         if not isinstance(entries, dict) or set(entries) - set(known):
@@ -330,10 +330,7 @@ def check_space(base: TrialConfig, space: Space) -> None:
         where = route(base.task, name)
         if where == "reward" and not _is_searchable(base.task, name):
             raise BadInput(f"{name} is the score itself and cannot be searched; leave it out")
-        if where in ("static", "reward") and isinstance(domain, Choice):
-            for value in domain.values:
-                base.with_values({name: value})
-        elif where == "static":
+        if where == "static" and not isinstance(domain, Choice):
             raise BadInput(f"{name} needs a compile per value: give it as {{choice: [...]}}")
         for value in domain.extremes():
             check_value(base.task, name, value)

@@ -1,5 +1,6 @@
 """A configuration in plain words: what changed, and how near its reward is to the score itself."""
 
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from tuners.config import TrialConfig, parse_config, value_of
 from tuners.layout import RECORDING_FILE
 from tuners.results import read_trials
 from tuners.spec import SweepSpec
+from tuners.store import fetch
 
 _HYPERPARAMETERS = [name for name in HYPERPARAMETERS if name != "budget"]
 
@@ -84,8 +86,11 @@ def likeness_to_score(spec: SweepSpec, row: str) -> str | None:
         for t in read_trials(spec.folder)
         if t["row"] == row and t["phase"] == "test" and t["checkpoint"]
     ]
-    paths = [spec.folder / trial["checkpoint"] / RECORDING_FILE for trial in trials]
-    recordings = [load_recording(path) for path in paths if path.exists()]
+    recordings = []
+    for trial in trials:
+        with suppress(OSError, ValueError):  # not there, or damaged
+            path = fetch(spec.folder, f"{trial['checkpoint']}/{RECORDING_FILE}")
+            recordings.append(load_recording(path))
     if not recordings:
         return None
     reward = _rewards(parse_config(trials[0]["config"]), recordings)

@@ -4,7 +4,6 @@ usage: python -m tuners.mlflow_backup restore | once | keep DATABASE STORE
 """
 
 import os
-import shutil
 import sqlite3
 import sys
 import tempfile
@@ -12,9 +11,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from pyarrow import fs
-
-from rlcore.files import replacing
+from tuners.store import Store
 
 COPY = "mlflow.db"  # its name in the store
 EVERY = 10.0  # s
@@ -28,30 +25,20 @@ def backup(database: Path, store: str) -> None:
         database: the SQLite file.
         store: a folder, or an address that Arrow knows, like ``s3://bucket/prefix``.
     """
-    files, folder = fs.FileSystem.from_uri(store)
-    files.create_dir(folder)
-    part = f"{folder}/{COPY}.part"
     with tempfile.TemporaryDirectory(dir=database.parent) as beside:
         snapshot = Path(beside) / COPY
         with closing(sqlite3.connect(database)) as used, closing(sqlite3.connect(snapshot)) as copy:
             used.backup(copy)
-        with snapshot.open("rb") as source, files.open_output_stream(part) as target:
-            shutil.copyfileobj(source, target)
-    files.move(part, f"{folder}/{COPY}")
+        with snapshot.open("rb") as source:
+            Store(store).put(source, COPY)
 
 
 def restore(database: Path, store: str) -> bool:
     """Fetches the store's copy if there is no database yet; returns whether it did."""
-    files, folder = fs.FileSystem.from_uri(store)
-    copy = f"{folder}/{COPY}"
-    if database.exists() or files.get_file_info(copy).type != fs.FileType.File:
+    copies = Store(store)
+    if database.exists() or not copies.has(COPY):
         return False
-    with (
-        replacing(database) as beside,
-        files.open_input_stream(copy) as source,
-        beside.open("wb") as target,
-    ):
-        shutil.copyfileobj(source, target)
+    copies.get(COPY, database)
     return True
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlcore.rewards import SHAPES
-from tuners.config import TrialConfig, value_of
+from tuners.config import TrialConfig, parse_config, value_of
 from tuners.objectives import PARETO, Outcome, pareto_ranks
 from tuners.searchers import SEARCHERS
 from tuners.spec import SweepSpec
@@ -263,14 +263,18 @@ def job_name(phase: str, row: str, batch: int) -> str:
     return f"{phase}-{row}-{batch}"
 
 
-def job_from_row(row: dict[str, Any], config: dict[str, Any]) -> Job:
-    """Returns the job behind a row of the trials table."""
+def job_from_row(row: dict[str, Any]) -> Job:
+    """Returns the job behind a row of the trials table.
+
+    Raises:
+        BadInput: its config is damaged.
+    """
     return Job(
         name=row["trial"],
         phase=row["phase"],
         row=row["row"],
         seeds=tuple(row["seeds"]),
-        config=TrialConfig.from_dict(config),
+        config=parse_config(row["config"]),
         parent=row["parent"],
         until=row["until"],
     )

@@ -17,7 +17,7 @@ import numpy as np
 
 from tuners.config import TrialConfig, route, value_of
 from tuners.objectives import Outcome
-from tuners.phases import BASELINE, Job, Plan, _Next, trial_name
+from tuners.phases import BASELINE, Job, Plan, _Next, trial_name, trial_number
 from tuners.spec import SweepSpec
 
 QUARTER = 4
@@ -48,7 +48,7 @@ class PopulationPlan(Plan):
         """
         member = trial_name(0) if row == BASELINE else row
         outcome = self.outcomes[member_name(member, self.generations - 1)]
-        if row == BASELINE and self.config_of(member).schedule:
+        if row == BASELINE and self._took_over(member):
             return replace(outcome, final_score=math.nan)
         return outcome
 
@@ -91,7 +91,7 @@ class PopulationPlan(Plan):
         last = self._generation(self.generations - 1)
         rows = [split_name(name)[0] for name in self._best_first(last)]
         first = trial_name(0)  # the baseline itself, as long as it took nothing over
-        return [row for row in rows if row != first or self.config_of(row).schedule]
+        return [row for row in rows if row != first or self._took_over(row)]
 
     def _search_ended(self) -> bool:
         return self._all_ended(self._generation(self.generations - 1))
@@ -106,22 +106,28 @@ class PopulationPlan(Plan):
 
     def _config(self, name: str) -> TrialConfig:
         """Returns the schedule that ended in this member of a generation."""
-        line = [name]
-        while (parent := self._family(line[0])[0]) is not None:
-            line.insert(0, parent)
-        stages = [self._family(member)[1] for member in line]
+        stages = [self._family(member)[1] for member in self._line(name)]
         changes = [
-            (number * self.spec.grace_period, stage)
+            (
+                number * self.spec.grace_period,
+                {name: value for name, value in stage.items() if self._moves(name)},
+            )
             for number, stage in enumerate(stages)
             if number > 0 and stage != stages[number - 1]
         ]
-        constant = {name: value for name, value in stages[0].items() if not self._moves(name)}
-        begun = self.spec.base.with_values(stages[0])
-        moved = [
-            (at, {name: value for name, value in stage.items() if name not in constant})
-            for at, stage in changes
-        ]
-        return replace(begun, schedule=tuple(moved))
+        return replace(self.spec.base.with_values(stages[0]), schedule=tuple(changes))
+
+    def _line(self, name: str) -> list[str]:
+        """Returns whom a member goes on from, the first of all at the front, and the member."""
+        line = [name]
+        while (parent := self._family(line[0])[0]) is not None:
+            line.insert(0, parent)
+        return line
+
+    def _took_over(self, row: str) -> bool:
+        """Returns whether a row goes on from another's checkpoint, in any generation."""
+        line = self._line(member_name(row, self.generations - 1))
+        return any(split_name(name)[0] != row for name in line)
 
     def _family(self, name: str) -> tuple[str | None, dict[str, Any]]:
         """Returns whose checkpoint a member goes on from, and its values."""
@@ -131,7 +137,7 @@ class PopulationPlan(Plan):
 
     def _descend(self, name: str) -> tuple[str | None, dict[str, Any]]:
         row, generation = split_name(name)
-        number = int(row.removeprefix("trial-"))
+        number = trial_number(row)
         if generation == 0:
             if number > 0:
                 return None, self._searcher.suggest(number)

@@ -9,7 +9,7 @@ import itertools
 import json
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -143,7 +143,8 @@ class ResultsWriter:
         self.schema = segments_schema(task)
         (folder / SEGMENTS_FOLDER).mkdir(parents=True, exist_ok=True)
         self.trials = {row["trial"]: row for row in read_trials(folder)}
-        self._known = {(row["trial"], row["env_steps"]) for row in read_segments(folder)}
+        known = read_segments(folder, ["trial", "env_steps"])
+        self._known = {(row["trial"], row["env_steps"]) for row in known}
         _remove_merged(folder / SEGMENTS_FOLDER)  # what took their place has just been read
         self._rows: list[dict[str, Any]] = []
         self._trials_changed = False
@@ -156,6 +157,57 @@ class ResultsWriter:
         empty: dict[str, Any] = dict.fromkeys(TRIALS_SCHEMA.names)
         self.trials[row["trial"]] = {**self.trials.get(row["trial"], empty), **row}
         self._trials_changed = True
+
+    def begin_trial(
+        self,
+        name: str,
+        *,
+        phase: str,
+        row: str,
+        seeds: Sequence[int],
+        config: dict[str, Any],
+        parent: str | None = None,
+        until: int | None = None,
+    ) -> dict[str, Any]:
+        """Adds a trial that begins to train; returns its row, as ``TRIALS_SCHEMA`` has it."""
+        self.put_trial(
+            {
+                **{"trial": name, "phase": phase, "row": row, "seeds": list(seeds)},
+                **{"parent": parent, "until": until, "config": config_json(config)},
+                **{"status": "running", "started": time.time()},
+            }
+        )
+        return self.trials[name]
+
+    def end_trial(
+        self,
+        name: str,
+        stop_reason: str,
+        last: Mapping[str, Any],
+        checkpoint: str | None,
+        ended: float | None = None,
+    ) -> dict[str, Any]:
+        """Notes how a trial ended; returns its row.
+
+        Args:
+            name: of the trial.
+            stop_reason: why.
+            last: its last report.
+            checkpoint: its last, relative to the sweep's folder.
+            ended: Unix time in s, now if not given.
+        """
+        self.put_trial(
+            {
+                "trial": name,
+                "status": "error" if stop_reason == "error" else "finished",
+                "stop_reason": stop_reason,
+                "env_steps": last.get("env_steps", 0),
+                **{column: last.get(column) for column in OUTCOME_COLUMNS},
+                "ended": time.time() if ended is None else ended,
+                "checkpoint": checkpoint,
+            }
+        )
+        return self.trials[name]
 
     def add_segment(self, row: dict[str, Any]) -> bool:
         """Takes in a report; returns False for one that was reported before an interruption."""
@@ -297,7 +349,7 @@ def _read_segments(path: Path, columns: Sequence[str] | None = None) -> pa.Table
     wanted = _COMMON_SCHEMA
     if columns is not None:
         wanted = pa.schema([_COMMON_SCHEMA.field(name) for name in columns])
-    return _read_table(path, wanted, None if columns is None else columns)
+    return _read_table(path, wanted, columns)
 
 
 def _read_table(path: Path, wanted: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
@@ -389,8 +441,3 @@ def _seal_of(content: bytes) -> bytes:
     place, view = _place_of_seal(content), memoryview(content)
     crc = zlib.crc32(view[place + len(_UNSEALED) :], zlib.crc32(view[:place]))
     return f"{crc:08x}".encode()
-
-
-def now() -> float:
-    """Returns the Unix time, in seconds."""
-    return time.time()

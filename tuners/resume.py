@@ -1,6 +1,5 @@
 """Goes on with a sweep: plan and scheduler are brought to where its tables say it is."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from rlcore.checkpoint import read_metadata
 from tuners.adapter import outcome_of
 from tuners.layout import STATE_FILE, newest_checkpoint
 from tuners.phases import Job, Plan, job_from_row
-from tuners.results import OUTCOME_COLUMNS, ResultsWriter, read_segments
+from tuners.results import ResultsWriter, read_segments
 from tuners.spec import SweepSpec
 from tuners.stopping import replay
 from tuners.store import fetch_checkpoints
@@ -26,7 +25,7 @@ def restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any) 
     running = [name for name, row in writer.trials.items() if row["status"] == "running"]
     fetch_checkpoints(spec.folder, running)
     for row in writer.trials.values():
-        job = job_from_row(row, json.loads(row["config"]))
+        job = job_from_row(row)
         if row["status"] != "running":
             ended.append((job, outcome_of(row, row["stop_reason"])))
             continue
@@ -64,15 +63,5 @@ def _end_reason(
 def _close(
     writer: ResultsWriter, job: Job, last: dict[str, Any], checkpoint: Path | None, reason: str
 ) -> dict[str, Any]:
-    writer.put_trial(
-        {
-            "trial": job.name,
-            "status": "finished",
-            "stop_reason": reason,
-            "env_steps": last["env_steps"],
-            **{name: last[name] for name in OUTCOME_COLUMNS},
-            "ended": last["time"],
-            "checkpoint": str(checkpoint.relative_to(writer.folder)) if checkpoint else None,
-        }
-    )
-    return writer.trials[job.name]
+    saved = str(checkpoint.relative_to(writer.folder)) if checkpoint else None
+    return writer.end_trial(job.name, reason, last, saved, ended=last["time"])

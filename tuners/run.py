@@ -156,8 +156,13 @@ def run_jobs(
                     keep_keys_in_the_environment()
                     refuse_without_gpu(spec)
                 cores = ray.cluster_resources().get("CPU", 1.0)
-                artists = min(_MAX_ARTISTS, max(1, int(cores)))
-                media = MediaQueue(spec.folder, processes=artists, address=spec.address)
+                # They draw on this machine, while workers may have yet to join.
+                artists = int(cores) if spec.address is None else os.cpu_count() or 1
+                media = MediaQueue(
+                    spec.folder,
+                    processes=min(_MAX_ARTISTS, max(1, artists)),
+                    address=spec.address,
+                )
                 segments, failures = _train(spec, plan, screen, media, is_filmed)
                 failures += conclude(media, screen)
             screen.note("writing to MLflow")
@@ -170,7 +175,8 @@ def run_jobs(
         if follower.poll() is None:
             following.stop_following(follower, timeout=10.0)
         if mirror is not None:
-            mirror.close()
+            for line in mirror.close():
+                screen.note(line)
     return Ran(segments, cores, tracked, failures)
 
 
@@ -325,11 +331,12 @@ def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
     winner = plan.winner
     assert winner is not None and plan.validation is not None
     curves = gather_curves(read_trials(spec.folder), read_segments(spec.folder), "test")
+    searched = plan.searched(winner)
     comparison = compare(
         curves,
         winner=winner,
         baseline=BASELINE,
-        searched_score=plan.searched(winner).final_score,
+        searched_score=searched.final_score if searched.stop_reason == "budget" else math.nan,
         validated=plan.validation,
     )
     entries = {
@@ -339,7 +346,6 @@ def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
         "config": plan.config_of(winner).to_dict(),
         **comparison.to_dict(),
         "best_trial": best_validated_trial(spec, plan),
-        "test_seeds": spec.test_seeds,
     }
     with replacing(spec.folder / COMPARISON_FILE) as beside:
         beside.write_text(json.dumps(entries, indent=2))

@@ -1,6 +1,6 @@
 """One configuration trained in this process, on disk and in MLflow like a sweep of one trial."""
 
-import os
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,11 +18,12 @@ from tuners.layout import (
     newest_checkpoint,
     video_path,
 )
-from tuners.results import OUTCOME_COLUMNS, ResultsWriter, config_json, now, read_segments
+from tuners.phases import BASELINE, trial_name
+from tuners.results import ResultsWriter, read_segments
 from tuners.spec import SweepSpec
 from tuners.trial import Trial
 
-TRIAL = "trial-000"
+TRIAL = trial_name(0)
 CHECKPOINT_EVERY = 8
 
 
@@ -70,17 +71,8 @@ def _train(
     if checkpoint is not None:
         trial.load(checkpoint)
     elif TRIAL not in writer.trials:
-        writer.put_trial(
-            {
-                "trial": TRIAL,
-                "phase": "search",
-                "row": "baseline",
-                "seeds": seeds,
-                "config": config_json(spec.base.to_dict()),
-                "status": "running",
-                "started": now(),
-            }
-        )
+        config = spec.base.to_dict()
+        writer.begin_trial(TRIAL, phase="search", row=BASELINE, seeds=seeds, config=config)
     drawn: list[Future[None]] = []
     interrupted = threading.Event()
     with noticing(interrupted):
@@ -130,17 +122,8 @@ def _end(
         drawn.append(drawing.submit(write_video, video_path(spec.folder, TRIAL), recording))
     for future in drawn:
         future.result()
-    writer.put_trial(
-        {
-            "trial": TRIAL,
-            "status": "finished",
-            "stop_reason": "diverged" if last["diverged"] else "budget",
-            "env_steps": last["env_steps"],
-            **{name: last.get(name) for name in OUTCOME_COLUMNS},
-            "ended": now(),
-            "checkpoint": str(checkpoint.relative_to(spec.folder)),
-        }
-    )
+    reason = "diverged" if last["diverged"] else "budget"
+    writer.end_trial(TRIAL, reason, last, str(checkpoint.relative_to(spec.folder)))
     writer.flush()
 
 
@@ -161,7 +144,5 @@ def _checkpoint(folder: Path, trial: Trial) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     trial.save(path)
     for old in sorted(parent.glob("checkpoint_*"))[:-2]:
-        for file in old.iterdir():
-            os.unlink(file)
-        old.rmdir()
+        shutil.rmtree(old)
     return path

@@ -252,16 +252,17 @@ class SweepSpec:
             folder: the sweep's own if not given.
         """
         path = (folder or self.folder) / SPEC_FILE
-        entries = {
-            "sweep_id": uuid.uuid4().hex[:12],
-            "spec": self.to_dict(),
-            "code_version": code_version(),
-            "git_revision": git_revision(),
-            "versions": versions(),
-        }
         if path.exists():
-            entries = {**_read_spec_file(self.folder), "spec": self.to_dict()}
-        entries.pop(_CHECKSUM, None)
+            entries = {**_read_spec_file(path.parent), "spec": self.to_dict()}
+            entries.pop(_CHECKSUM, None)
+        else:
+            entries = {
+                "sweep_id": uuid.uuid4().hex[:12],
+                "spec": self.to_dict(),
+                "code_version": code_version(),
+                "git_revision": git_revision(),
+                "versions": versions(),
+            }
         text = yaml.safe_dump(entries, sort_keys=False)
         with replacing(path) as beside:
             beside.write_text(f"{text}{_checksum_line(text)}")
@@ -278,7 +279,7 @@ def make_spec(
 ) -> SweepSpec:
     """Returns a preset's sweep with ``overrides``; those that are None are left as they are.
 
-    ``budget`` and the settings of ``PPOConfig`` may be among them.
+    ``budget`` and ``seeds_per_trial`` may be among them.
 
     Raises:
         BadInput: an unknown preset, or a sweep that could not run.

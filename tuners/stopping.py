@@ -65,6 +65,10 @@ class SearchPhase(InOrder):
         return decision
 
     @abstractmethod
+    def replay(self, rows: Iterable[dict[str, Any]]) -> set[str]:
+        """Takes in an earlier run's reports, in their order; returns the jobs to be stopped."""
+
+    @abstractmethod
     def _decide(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Returns whether a trial goes on that was not stopped before."""
 
@@ -84,19 +88,13 @@ class SearchPhaseASHA(SearchPhase, AsyncHyperBandScheduler):
             super().on_trial_complete(tune_controller, _by_name(trial), result)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Lets go of a trial that failed for good."""
+        """Lets go of a trial that failed for good, or was taken back."""
         self._trial_info.pop(_by_name(trial).trial_id, None)
 
-    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """Lets go of a trial that was taken back."""
-        self._trial_info.pop(_by_name(trial).trial_id, None)
+    on_trial_remove = on_trial_error
 
     def replay(self, rows: Iterable[dict[str, Any]]) -> set[str]:
-        """Brings the rungs to where the reports of an earlier run, in their order, left them.
-
-        Returns:
-            The jobs below the cut at a rung.
-        """
+        """Brings the rungs to where the reports left them; returns the jobs below a cut."""
         stopped = set()
         for row in rows:
             if row["phase"] == "search":
@@ -214,8 +212,7 @@ def replay(scheduler: Any, rows: Iterable[dict[str, Any]]) -> set[str]:
 
     It remembers them from then on.
     """
-    stops = isinstance(scheduler, SearchPhaseASHA | SearchPhaseMedian)
-    return scheduler.replay(rows) if stops else set()
+    return scheduler.replay(rows) if isinstance(scheduler, SearchPhase) else set()
 
 
 @dataclass(frozen=True)

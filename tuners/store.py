@@ -237,8 +237,9 @@ def fetch_checkpoints(folder: Path, trials: Iterable[str]) -> None:
         store = Store(address)
         for name in store.names(TUNE_FOLDER):
             parts = name.split("/")  # tune, session, trial, checkpoint, file
-            if len(parts) == 5 and parts[2] in wanted and parts[4] == STATE_FILE:
-                fetch(folder, name)
+            is_wanted = len(parts) == 5 and parts[2] in wanted and parts[4] == STATE_FILE
+            if is_wanted and not (folder / name).exists():
+                store.get(name, folder / name)
 
 
 def count_sessions(folder: Path) -> int:

@@ -473,7 +473,8 @@ def run_link(folder: Path) -> str | None:
     experiment = read_state(folder).get("experiment_id")
     if experiment is None:
         return None
-    shown = quote(f"tags.sweep = '{folder.name}'")
+    name = read_yaml(folder / SPEC_FILE, "description")["spec"]["name"]  # the folder may be moved
+    shown = quote(f"tags.sweep = '{name}'")
     return (
         f"#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"
         f"&searchFilter={shown}"

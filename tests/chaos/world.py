@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,7 @@ class World:
         self.watcher = Watcher(self.folder, folder / "acknowledged.jsonl")
         self.server = Server(self.scripts) if served else None
         self._processes: set[tuple[int, str]] = set()
+        self._noted = 0.0
         self._before = 0  # reports when it was last gone on with
         self.running = self.start(variant.script, *variant.flags, "--name", NAME, *self._tracking)
 
@@ -193,7 +195,7 @@ class World:
         count = max(count, self._before + 1)
 
         def come() -> bool:
-            self.note_processes()
+            self._note_now_and_then()
             return len(self.watcher.seen) >= count or self.running.ended
 
         wait_until(come, f"{count} reports", PATIENCE)
@@ -203,7 +205,7 @@ class World:
         """Waits until what runs has ended; returns its exit code."""
 
         def ended() -> bool:
-            self.note_processes()
+            self._note_now_and_then()
             return self.running.ended
 
         wait_until(ended, "the end", seconds)
@@ -214,6 +216,12 @@ class World:
         for pid in {self.running.pid, *descendants(self.running.pid)}:
             with contextlib.suppress(OSError, IndexError):
                 self._processes.add((pid, begun_at(pid)))
+
+    def _note_now_and_then(self) -> None:
+        """At each look it would take a tenth of a core."""
+        if time.monotonic() > self._noted + 0.5:
+            self.note_processes()
+            self._noted = time.monotonic()
 
     def left_running(self) -> list[int]:
         """Pids of all that a driver had started and that has not ended."""

@@ -119,11 +119,15 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIEN
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one that ended and was not waited for does not."""
+    """Whether any thread of the process runs; one that ended and was not waited for does not.
+
+    Files and ports are held until its last thread has ended, which may be after its first.
+    """
     try:
-        return _stat(pid)[0] not in "ZX"
+        state, threads = _stat(pid)[0], int(_stat(pid)[17])
     except OSError:
         return False
+    return state not in "ZX" or threads > 1
 
 
 def begun_at(pid: int) -> str:

@@ -161,11 +161,20 @@ def lost_worker(make_scripts: Callable[[str], Scripts]) -> LostWorker:
     scripts = make_scripts("lost_worker")
     running = scripts.start("reward_search", *LONG, *PLAIN, "--scheduler", "none", "--name", "lost")
     folder = scripts.folder / "runs" / "lost"
+    # A trial takes half a second, less than the table is behind: its process is held still until
+    # the table has its first segment, after which comes its first checkpoint.
+    wait_until(lambda: any(folder.glob("tune/*/*/checkpoint_*")), "a trial's first checkpoint")
+    workers = [pid for pid in descendants(running.pid) if "ray::" in command_line(pid)]
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
     wait_for(early, running, folder)
     last = read_segments(folder)[-1]
-    pid = int(last["worker"].rpartition(":")[2])
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not alive(pid), "the worker ended", 30)
+    assert not last["done"]
+    lost = int(last["worker"].rpartition(":")[2])
+    kill(lost)
+    wait_until(lambda: not alive(lost), "the worker ended", 30)
+    for pid in set(workers) - {lost}:
+        os.kill(pid, signal.SIGCONT)
     return LostWorker(Sweep(scripts, "lost", running.wait()), last["trial"], last["worker"])
 
 

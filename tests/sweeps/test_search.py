@@ -1,11 +1,17 @@
 """What a search takes where no flag says."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
 
-from sweeps import search
+from sweeps import search, training
 from sweeps.search import pick_preset
+from sweeps.search_flags import Flags
+from tests.tuners.small import CONFIG, small_spec
+from tuners.default_spaces import reward_space
 
 
 @pytest.fixture
@@ -32,3 +38,19 @@ def test_a_gpu_that_jax_cannot_use_is_said(machine, capsys):
 def test_the_environment_decides(machine):
     machine.setenv("SHAPESWEEP_PRESET", "gpu-cluster")
     assert pick_preset(None) == "gpu-cluster"
+
+
+@pytest.mark.parametrize(("given", "seed"), [(None, 5), (7, 7)])
+def test_a_warm_start_has_seeds_of_its_own(tmp_path, monkeypatch, given, seed):
+    monkeypatch.setattr(search, "_find", lambda flags, name: small_spec(tmp_path, seed=4))
+    monkeypatch.setattr(search, "begin_with", lambda spec, before: spec)
+    flags = Flags(preset="smoke", runs_dir=tmp_path, warm_start="before", seed=given)
+    assert search._fresh(flags, reward_space).seed == seed
+
+
+def test_a_run_of_a_config_is_named_after_its_task(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(replace(CONFIG, task="balance", reward={}).to_dict()))
+    flags = {"name": None, "seed": None, "seeds_per_trial": None, "budget": None}
+    flags |= {"tracking_uri": None, "runs_dir": tmp_path, "config": path, "task": "swingup"}
+    assert training._fresh(SimpleNamespace(**flags)).name.startswith("train-balance-")

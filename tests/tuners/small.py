@@ -35,7 +35,7 @@ def small_spec(folder: Path, **overrides: Any) -> SweepSpec:
 def trial_row(trial: str, phase: str = "search", row: str = "baseline", **columns: Any) -> dict:
     """A trial that has just begun, with some columns changed."""
     entries = {"trial": trial, "phase": phase, "row": row, "seeds": [0, 1], "status": "running"}
-    entries |= {"parent": None, "until": None}
+    entries |= {"parent": None, "until": None, "stop_reason": None}
     return entries | {"config": config_json(CONFIG.to_dict()), "started": 1000.0} | columns
 
 

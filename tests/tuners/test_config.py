@@ -347,6 +347,13 @@ def test_values_that_do_not_go_together_are_refused(space):
     refusal(check_space, BASE, space)
 
 
+def test_values_that_go_together_need_not_fit_the_base():
+    """15 environments split into 3 and 5, though not into the base's 2."""
+    space = {"num_envs": Choice((15,)), "num_minibatches": Choice((3, 5))}
+    refusal(check_space, BASE, {"num_envs": Choice((15,))})
+    check_space(BASE, space)
+
+
 @pytest.mark.parametrize("name", ["reward.task_score.weight", "reward.task_score.on"])
 def test_the_score_itself_is_not_searched(name):
     domain = Choice((True,)) if name.endswith(".on") else Uniform(0.0, 1.0)

@@ -1,6 +1,7 @@
 """A reward shape in words: what changed, and how near it is to the score."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -80,6 +81,7 @@ def sweep_with(folder, config, *recordings):
     """A sweep whose row "trial-001" was tested in a job for each of the recordings."""
     spec = small_spec(folder)
     writer = ResultsWriter(spec.folder, "swingup")
+    spec.save()
     for number, recording in enumerate(recordings):
         name = f"test-trial-001-{number}"
         (spec.folder / name).mkdir()
@@ -133,6 +135,19 @@ def test_without_a_recording_nothing_is_said(tmp_path):
     assert likeness_to_score(spec, "trial-002") is None
     (spec.folder / "test-trial-001-0" / "recording.safetensors").unlink()
     assert likeness_to_score(spec, "trial-001") is None
+
+
+def test_a_recording_that_is_only_in_the_store_counts_and_a_damaged_one_does_not(tmp_path):
+    config = TrialConfig(ppo=CONFIG.ppo, reward=SHAPES["swingup"]["task_score"])
+    spec = replace(
+        sweep_with(tmp_path / "runs", config, swing(), swing()), storage=f"file://{tmp_path}/store"
+    )
+    spec.save()
+    away = tmp_path / "store" / spec.name
+    away.mkdir(parents=True)
+    (spec.folder / "test-trial-001-0").rename(away / "test-trial-001-0")
+    (spec.folder / "test-trial-001-1" / "recording.safetensors").write_bytes(b"cut")
+    assert likeness(spec) == 1.0
 
 
 def test_only_the_rows_own_test_counts(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.search_quality import BUDGET, BudgetPlan
 from rlcore.rewards import SHAPES
-from tests.tuners.small import CONFIG, SPACE, budget, names, small_spec, trial_row
+from tests.tuners.small import CONFIG, SPACE, budget, names, refusal, small_spec, trial_row
 from tuners.objectives import Outcome
 from tuners.phases import Job, Plan, job_from_row
 from tuners.space import sample
@@ -285,8 +285,13 @@ def test_the_bound_on_environment_steps(tmp_path):
 
 def test_a_job_comes_back_from_its_row():
     row = trial_row("validation-trial-001-0", "validation", "trial-001", seeds=[5, 6])
-    job = job_from_row(row, json.loads(row["config"]))
+    job = job_from_row(row)
     assert job == Job("validation-trial-001-0", "validation", "trial-001", (5, 6), CONFIG)
+
+
+def test_a_row_whose_config_is_damaged_is_no_job():
+    row = trial_row("trial-001", config='{"task": "swing')
+    assert "a config in the trials table is damaged" in refusal(job_from_row, row)
 
 
 def test_what_was_unfinished_is_handed_out_first(spec):

@@ -141,6 +141,17 @@ def test_the_baseline_is_searched_as_long_as_the_first_member_keeps_to_it(plan, 
     assert math.isfinite(plan.searched("baseline").final_score) == is_known
 
 
+def test_a_takeover_that_moves_no_value_is_one(tmp_path, monkeypatch):
+    """The first member goes on from another's checkpoint: it is the baseline no more."""
+    monkeypatch.setattr("tuners.population.REDRAWN", 0.0)
+    plan = PopulationPlan(spec_of(tmp_path, space={"reward.peak.on": Choice((True, False))}))
+    for _ in range(4):
+        train_generation(plan, [-1.0, *range(7)])
+    assert plan.config_of("trial-000").schedule == ()
+    assert math.isnan(plan.searched("baseline").final_score)
+    assert "trial-000" in plan._ranked()
+
+
 def test_the_last_generation_ends_with_the_budget(tmp_path):
     plan = PopulationPlan(spec_of(tmp_path, budget=7 * SEGMENT))
     ends = [train_generation(plan)[0].until for _ in range(4)]
@@ -157,19 +168,17 @@ def test_a_resumed_population_draws_the_same(tmp_path, cut):
         train_generation(whole, generation)
     jobs = list(whole.jobs.values())
     rows = [
-        (
-            trial_row(
-                *(job.name, job.phase, job.row),
-                seeds=list(job.seeds),
-                parent=job.parent,
-                until=job.until,
-            ),
-            job.config.to_dict(),
+        trial_row(
+            *(job.name, job.phase, job.row),
+            seeds=list(job.seeds),
+            parent=job.parent,
+            until=job.until,
+            config=config_json(job.config.to_dict()),
         )
         for job in jobs[:cut]
     ]
     resumed = PopulationPlan(spec_of(tmp_path))
-    ended = [job_from_row(row, config) for row, config in rows]
+    ended = [job_from_row(row) for row in rows]
     resumed.restore([(job, whole.outcomes[job.name]) for job in ended], [])
     for expected in jobs[cut:]:
         job = resumed.next_job()

@@ -41,7 +41,8 @@ def test_every_shape_is_trained_on_the_same_seeds(plan):
 
 def trial(shape, batch=0):
     name = f"test-{shape}-{batch}"
-    return {"trial": name, "row": shape, "phase": "test", "status": "finished", "seeds": [0, 1]}
+    ended = {"phase": "test", "status": "finished", "stop_reason": "budget"}
+    return {"trial": name, "row": shape, "seeds": [0, 1], **ended}
 
 
 def segment(shape, number, scores, shaped, agreement):

@@ -586,9 +586,11 @@ def test_params_are_named_as_in_a_search_space():
 
 
 def test_the_link_to_a_sweep_in_mlflows_pages(tmp_path):
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    assert run_link(folder) is None
+    """Also where its folder was renamed: the runs have the name that it began with."""
+    spec = small_spec(tmp_path, name="mine")
+    prepare(spec, resume=False)
+    assert run_link(spec.folder) is None
+    folder = spec.folder.rename(tmp_path / "renamed")
     state = {"tracking_uri": "", "experiment_id": "7", "experiment": "", "runs": {}, "logged": {}}
     state |= {"described": [], "ended": [], "files": []}
     (folder / "mlflow.json").write_text(json.dumps(state))

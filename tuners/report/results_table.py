@@ -19,7 +19,8 @@ def about_test(record: SweepRecord, charts: Mapping[str, Chart | None]) -> Itera
         yield _test_table(record)
         yield paragraph(
             f"Interquartile means over {record.spec.test_seeds} test seeds with bootstrap 95 %"
-            " intervals. Nothing was chosen by these seeds.",
+            " intervals. Nothing was chosen by these seeds"
+            + (", but to extend the sweep, once it had ended." if record.spec.extensions else "."),
             "note",
         )
     if charts["seeds"] is None:

@@ -243,8 +243,8 @@ def _read_comparison(folder: Path, num_trials: int) -> tuple[Comparison | None, 
     path = folder / COMPARISON_FILE
     if not path.exists():
         return None, None
-    needed = ("num_trials", "winner", "table", "improvement", "over_tuning", "validation")
-    entries = read_comparison(folder, *needed)
+    found = ("winner", "table", "improvement", "over_tuning", "validation")
+    entries = read_comparison(folder, "num_trials", "test_seeds", *found)
     if entries["num_trials"] != num_trials:
         return None, None
     return Comparison.from_dict(entries), entries["winner"]
