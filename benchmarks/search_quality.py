@@ -21,7 +21,7 @@ from benchmarks.pinned import cores, run_pinned, work_if_asked
 from rlcore.files import replacing
 from tuners.config import baseline
 from tuners.default_spaces import hyperparameter_space, joint_space, reward_space
-from tuners.phases import BASELINE, Plan, _Next
+from tuners.phases import BASELINE, NextJob, Plan
 from tuners.space import Domain
 from tuners.spec import SweepSpec, make_spec
 
@@ -62,7 +62,7 @@ class BudgetPlan(Plan):
         begun = sum(job.phase == "search" for job in self.jobs.values())
         return begun + (self.spent < BUDGET)
 
-    def _candidates(self) -> Iterator[_Next]:
+    def _candidates(self) -> Iterator[NextJob]:
         yield from self._searches()
         for row in (BASELINE, *(self.finalists or ())):
             yield from self._batches("validation", row)

@@ -49,10 +49,10 @@ def main(flags: Flags) -> int:
     from rich.console import Console
     from rich.markup import escape
 
+    from tuners.errors import BadInput
     from tuners.login import masked
     from tuners.outputs import check_tracking_uri
     from tuners.ray_settings import apply_ray_settings
-    from tuners.space import BadInput
     from tuners.spec import DEFAULT_TRACKING_URI
     from tuners.store import check_address
 
@@ -87,7 +87,7 @@ def main(flags: Flags) -> int:
 
 def _check_file(path: Path) -> int:
     from tuners.cluster.cluster_file import check_cluster_file, unchosen_values
-    from tuners.space import BadInput
+    from tuners.errors import BadInput
 
     if not path.is_file():
         raise BadInput(f"{path} is no file; cluster.yaml and cluster.onprem.yaml are examples")

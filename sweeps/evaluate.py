@@ -60,9 +60,9 @@ def main(flags: Flags) -> int:
 def _elsewhere(flags: Flags, simulator: str) -> int:
     import numpy as np
 
+    from tuners.errors import BadInput
     from tuners.evaluation import check_episodes, load_export
     from tuners.simulators import check_simulator, returns_in
-    from tuners.space import BadInput
 
     if flags.video is not None:
         raise BadInput("--video films our own simulation; leave out --in")

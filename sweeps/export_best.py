@@ -36,7 +36,7 @@ def main(flags: Flags) -> int:
     """Exports, then registers; a server that does not answer does not undo the export."""
     from rlcore.tasks import TASKS
     from tuners.export import check_out, export, load_best, register
-    from tuners.login import masked
+    from tuners.login import error_line
     from tuners.outputs import check_tracking_uri
     from tuners.tracking_check import tracking_fault
 
@@ -56,7 +56,7 @@ def main(flags: Flags) -> int:
     try:
         model = register(best, flags.out, uri)
     except Exception as error:  # MLflow raises all kinds, and the files are written already
-        reason = masked(" ".join(str(error).split()))[:300]
+        reason = error_line(error)
         print(f"warning: the policy was not registered in MLflow: {reason}", file=sys.stderr)
         return 1
     print(f"registered as {model}; to run it on observations:")

@@ -18,13 +18,14 @@ from sweeps.search_flags import Flags, as_arguments
 from tuners.ahead import start_compiling
 from tuners.config import baseline, static_configs
 from tuners.describe import describe_change, likeness_to_score
+from tuners.errors import BadInput
 from tuners.layout import REPORT_FILE
 from tuners.lock import driving
 from tuners.login import masked, without_login
 from tuners.phases import BASELINE, TASK_SCORE
 from tuners.ray_settings import apply_ray_settings, joins_cluster
 from tuners.sequels import begin_with, extend
-from tuners.space import BadInput, Domain, load_space
+from tuners.space import Domain, load_space
 from tuners.spec import SweepSpec, check_code_version, make_spec, prepare
 from tuners.store import check_address
 from tuners.tracking import run_link

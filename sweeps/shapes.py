@@ -11,10 +11,10 @@ from rich.table import Table
 from sweeps.search import check_address_joinable, make_console, trains_each_alone
 from tuners.ahead import start_compiling
 from tuners.config import baseline
+from tuners.errors import BadInput
 from tuners.lock import driving
 from tuners.login import masked
 from tuners.ray_settings import apply_ray_settings
-from tuners.space import BadInput
 from tuners.spec import SweepSpec, make_spec, prepare
 
 if TYPE_CHECKING:

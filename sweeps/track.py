@@ -25,7 +25,7 @@ class Flags:
 def main(flags: Flags) -> int:
     """Brings MLflow up to date once."""
     from tuners.lock import driving, writing_to_mlflow
-    from tuners.login import masked
+    from tuners.login import error_line
     from tuners.names import check_name
     from tuners.outputs import check_tracking_uri
     from tuners.spec import load_spec
@@ -40,7 +40,7 @@ def main(flags: Flags) -> int:
             with writing_to_mlflow(spec.folder):
                 Follower(spec.folder, uri).finish()
         except Exception as error:  # MLflow raises all kinds; none loses anything
-            reason = masked(" ".join(str(error).split()))[:300]
+            reason = error_line(error)
             print(f"error: MLflow at {uri} does not take it: {reason}", file=sys.stderr)
             return 1
     print(f"MLflow at {uri} holds all of {flags.sweep}")

@@ -11,10 +11,10 @@ from rlcore.rewards import SHAPES
 from sweeps.places import runs_flag
 from sweeps.search import make_console
 from tuners.config import TrialConfig, load_config
+from tuners.errors import BadInput
 from tuners.lock import driving
 from tuners.names import check_name
 from tuners.single import run_single
-from tuners.space import BadInput
 from tuners.spec import (
     DEFAULT_TRACKING_URI,
     SweepSpec,

@@ -15,8 +15,9 @@ from rlcore.ppo.config import HYPERPARAMETERS, STATIC, Hyperparameters, PPOConfi
 from rlcore.rewards import COMBINATIONS, SHAPES, TERMS
 from rlcore.rewards.compose import MULTIPLIED, reward_defaults
 from rlcore.tasks import TASKS
+from tuners.errors import BadInput
 from tuners.reading import read_yaml
-from tuners.space import BadInput, Choice, Route, Space, is_number
+from tuners.space import Choice, Route, Space, is_number
 
 # name: (lowest, highest, whether the lowest itself is allowed)
 _RANGES: dict[str, tuple[float, float, bool]] = {

@@ -1,6 +1,7 @@
 """The search spaces that the scripts start from; ``--space`` replaces them."""
 
-from tuners.space import BadInput, Choice, Domain, LogUniform, OneMinusLogUniform, Uniform
+from tuners.errors import BadInput
+from tuners.space import Choice, Domain, LogUniform, OneMinusLogUniform, Uniform
 
 _SWITCH = Choice((True, False))
 _UNIT = Uniform(0.0, 1.0)

@@ -15,9 +15,9 @@ from rlcore.ppo.networks import apply_layers
 from rlcore.tasks import TASKS
 from rlcore.video import Recording
 from tuners.config import TrialConfig, load_config
+from tuners.errors import BadInput
 from tuners.programs import make_task
 from tuners.progress import recording_of
-from tuners.space import BadInput
 
 
 def load_export(folder: Path) -> tuple[TrialConfig, Policy]:

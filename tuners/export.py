@@ -23,6 +23,7 @@ from rlcore.policy import Policy
 from rlcore.tasks import TASKS
 from rlcore.video import load_recording, write_video
 from tuners.config import TrialConfig
+from tuners.errors import BadInput
 from tuners.layout import (
     COMPARISON_FILE,
     RECORDING_FILE,
@@ -33,7 +34,6 @@ from tuners.layout import (
 from tuners.login import whole_uri
 from tuners.outputs import check_writable
 from tuners.results import read_trials
-from tuners.space import BadInput
 from tuners.store import fetch
 from tuners.tracking import SUMMARY, read_state
 from tuners.validate import FINAL_WINDOW, read_comparison

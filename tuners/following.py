@@ -13,7 +13,7 @@ from typing import Any
 
 from tuners.layout import TRIALS_FILE
 from tuners.lock import writing_to_mlflow
-from tuners.login import masked
+from tuners.login import error_line
 from tuners.pinning import use_idle_time
 from tuners.tracking import Follower
 
@@ -72,7 +72,7 @@ def _attempt(action: Any, last_error: str) -> str:
     try:
         action()
     except Exception as error:  # MLflow's clients raise all kinds; none may end the follower
-        text = f"{type(error).__name__}: {masked(' '.join(str(error).split()))[:300]}"
+        text = f"{type(error).__name__}: {error_line(error)}"
         if text != last_error:
             print(text, file=sys.stderr, flush=True)
         return text

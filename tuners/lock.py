@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rlcore.files import remove_unfinished
+from tuners.errors import BadInput
 from tuners.layout import LOCK_FILE, TRACKING_LOCK_FILE
-from tuners.space import BadInput
 
 
 @contextmanager

@@ -26,6 +26,11 @@ def masked(text: str) -> str:
     return _SECRET.sub(rf"\1{HIDDEN}", _ANY_LOGIN.sub(f"://{HIDDEN}@", text))
 
 
+def error_line(error: BaseException) -> str:
+    """Returns what an error of a library says, in one line, short, and with no login in it."""
+    return masked(" ".join(str(error).split()))[:300]
+
+
 def hide_login(uri: str) -> str:
     """Returns a tracking URI without its password, which goes to this process's environment."""
     hidden = without_password(uri)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from tuners.layout import SEGMENTS_FOLDER, TRIALS_FILE
+from tuners.login import error_line
 from tuners.results import covering
 from tuners.store import Store, is_kept
 
@@ -54,7 +55,7 @@ class Mirror:
         try:
             self._copy(seconds)
         except Exception as error:  # the store is away or full: tried again at the next look
-            self._error = " ".join(str(error).split())[:300]
+            self._error = error_line(error)
 
     def _copy(self, seconds: float) -> None:
         """Copies the tables, and for so long what else has changed."""

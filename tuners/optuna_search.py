@@ -23,10 +23,11 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from tuners.config import values_in_space
+from tuners.errors import BadInput
 from tuners.layout import STUDY_FILE
 from tuners.objectives import PARETO, Outcome
 from tuners.searchers import SearchSettings, first_values
-from tuners.space import BadInput, Choice, Domain, LogUniform, OneMinusLogUniform
+from tuners.space import Choice, Domain, LogUniform, OneMinusLogUniform
 
 MakeSampler = Callable[[int], optuna.samplers.BaseSampler]
 _OUTSIDE = "the baseline lies outside the search space: samplers do not see it"

@@ -50,7 +50,7 @@ class Job:
         return self.config.full_length if self.until is None else self.until
 
 
-class _Next(NamedTuple):
+class NextJob(NamedTuple):
     """A job before its config is asked for: a searcher is asked as late as can be."""
 
     name: str
@@ -183,10 +183,10 @@ class Plan:
             return self.jobs[row].config
         return self.spec.base.with_values(self._searcher.suggest(trial_number(row)))
 
-    def _next_new(self) -> _Next | None:
+    def _next_new(self) -> NextJob | None:
         return next((job for job in self._candidates() if job.name not in self.jobs), None)
 
-    def _candidates(self) -> Iterator[_Next]:
+    def _candidates(self) -> Iterator[NextJob]:
         """Yields every job that could run now, the most urgent first."""
         yield from self._searches()
         finalists = self.finalists
@@ -201,14 +201,14 @@ class Plan:
         yield from self._batches("test", BASELINE)
         yield from self._batches("validation", BASELINE)
 
-    def _searches(self) -> Iterator[_Next]:
+    def _searches(self) -> Iterator[NextJob]:
         """Yields the search's jobs, but for those at its beginning that were handed out."""
         while trial_name(self._begun) in self.jobs:
             self._begun += 1
         seeds = tuple(self.spec.seeds("search"))
         for number in range(self._begun, self.num_search_jobs):
             name = trial_name(number)
-            yield _Next(name, "search", BASELINE if number == 0 else name, seeds)
+            yield NextJob(name, "search", BASELINE if number == 0 else name, seeds)
 
     def _search_ended(self) -> bool:
         names = map(trial_name, range(self.num_search_jobs))
@@ -225,7 +225,7 @@ class Plan:
         fronts = pareto_ranks(full) if self.spec.objective == PARETO else dict.fromkeys(full, 0)
         return sorted(full, key=lambda row: (fronts[row], -full[row].objective, row))
 
-    def _make_job(self, chosen: _Next) -> Job:
+    def _make_job(self, chosen: NextJob) -> Job:
         return Job(*chosen, config=self.config_of(chosen.row))
 
     def _tell(self, name: str, outcome: Outcome) -> None:
@@ -238,11 +238,13 @@ class Plan:
         }
         self._searcher.restore({number: v for number, v in values.items() if number > 0})
 
-    def _batches(self, phase: str, row: str) -> Iterator[_Next]:
+    def _batches(self, phase: str, row: str) -> Iterator[NextJob]:
         seeds = self.spec.seeds(phase)
         size = self.spec.base.ppo.seeds_per_trial
         for batch, start in enumerate(range(0, len(seeds), size)):
-            yield _Next(job_name(phase, row, batch), phase, row, tuple(seeds[start : start + size]))
+            yield NextJob(
+                job_name(phase, row, batch), phase, row, tuple(seeds[start : start + size])
+            )
 
     def _all_ended(self, names: Iterable[str]) -> bool:
         return all(name in self.outcomes for name in names)

@@ -17,7 +17,7 @@ import numpy as np
 
 from tuners.config import TrialConfig, route, value_of
 from tuners.objectives import Outcome
-from tuners.phases import BASELINE, Job, Plan, _Next, trial_name, trial_number
+from tuners.phases import BASELINE, Job, NextJob, Plan, trial_name, trial_number
 from tuners.spec import SweepSpec
 
 QUARTER = 4
@@ -52,7 +52,7 @@ class PopulationPlan(Plan):
             return replace(outcome, final_score=math.nan)
         return outcome
 
-    def _make_job(self, chosen: _Next) -> Job:
+    def _make_job(self, chosen: NextJob) -> Job:
         if chosen.phase != "search":
             return super()._make_job(chosen)
         _, generation = split_name(chosen.name)
@@ -77,10 +77,10 @@ class PopulationPlan(Plan):
             if not self._all_ended(names):
                 return
 
-    def _searches(self) -> Iterator[_Next]:
+    def _searches(self) -> Iterator[NextJob]:
         seeds = tuple(self.spec.seeds("search"))
         for name in self._search_names():
-            yield _Next(name, "search", split_name(name)[0], seeds)
+            yield NextJob(name, "search", split_name(name)[0], seeds)
 
     @property
     def num_search_jobs(self) -> int:

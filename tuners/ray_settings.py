@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 from tuners.errors import BadInput
+from tuners.login import error_line
 
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own tables say it all
@@ -60,7 +61,7 @@ def require_gpu() -> None:
     try:
         device = jax.devices()[0]
     except RuntimeError as error:
-        why = " ".join(str(error).split())
+        why = error_line(error)
     else:
         if device.platform == "gpu":
             return

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from tuners.errors import BadInput
+from tuners.login import error_line
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000  # of 20 characters each; aliases count as what they stand for
@@ -35,7 +36,7 @@ def read_yaml(path: Path, what: str) -> Any:
     except OSError as error:
         raise BadInput(f"{what} {path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadInput(f"{what} {path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise BadInput(f"{what} {path} is not valid YAML: {error_line(error)}") from None
 
 
 def read_json(path: Path) -> Any:

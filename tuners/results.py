@@ -8,7 +8,6 @@ takes the folder as one table.  A segment counts as reported once it is in there
 import itertools
 import json
 import time
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatch
@@ -16,20 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from rlcore.files import replacing
 from tuners.errors import BadInput
 from tuners.layout import SEGMENTS_FOLDER, TRIALS_FILE
 from tuners.names import is_below, is_plain
+from tuners.sealed_table import read_table, write_table
 
 SCHEMA_VERSION = 3
 MERGE_ABOVE = 64
 _LOOKS = 5  # at a folder that changes
-_SEAL, _UNSEALED = b"shapesweep.crc32", b"00000000"
 # Whatever else a row lacks while its trial runs.
 _NEVER_EMPTY = {"trial", "phase", "row", "seeds", "config", "status", "time", "seed_scores"}
-MAX_VALUES, MAX_BYTES = 100_000_000, 2**30  # of a file
 
 # How a trial stands at a segment: columns of both tables.
 OUTCOME_COLUMNS = ("objective", "score", "final_score", "area", "steps_to_threshold")
@@ -227,14 +223,14 @@ class ResultsWriter:
         folder = self.folder / SEGMENTS_FOLDER
         if self._rows:
             table = pa.Table.from_pylist(self._rows, schema=self.schema)
-            _write_table(folder / _part_name(next(self._numbers)), table)
+            write_table(folder / _part_name(next(self._numbers)), table)
             self._rows = []
             parts = _parts(folder)
             if len(parts) > MERGE_ABOVE:
                 _merge(folder, parts)
         if self._trials_changed:
             table = pa.Table.from_pylist(list(self.trials.values()), schema=TRIALS_SCHEMA)
-            _write_table(self.folder / TRIALS_FILE, table)
+            write_table(self.folder / TRIALS_FILE, table)
             self._trials_changed = False
 
 
@@ -247,7 +243,7 @@ def read_trials(folder: Path) -> list[dict[str, Any]]:
     path = folder / TRIALS_FILE
     if not path.exists():
         return []
-    rows: list[dict[str, Any]] = _read_table(path, TRIALS_SCHEMA).to_pylist()
+    rows: list[dict[str, Any]] = read_table(path, TRIALS_SCHEMA, _NEVER_EMPTY).to_pylist()
     for row in rows:
         names = [row["trial"], row["row"], *([] if row["parent"] is None else [row["parent"]])]
         checkpoint = "none" if row["checkpoint"] is None else row["checkpoint"]
@@ -339,9 +335,7 @@ def _merge(folder: Path, parts: list[Path]) -> None:
     sizes = [path.stat().st_size for path in parts]
     start = next(i for i in range(len(parts)) if sizes[i] <= sum(sizes[i + 1 :]))
     table = pa.concat_tables([_read_segments(path) for path in parts[start:]])
-    _write_table(
-        folder / _part_name(_range(parts[start].name)[0], _range(parts[-1].name)[1]), table
-    )
+    write_table(folder / _part_name(_range(parts[start].name)[0], _range(parts[-1].name)[1]), table)
     _remove_merged(folder)
 
 
@@ -349,95 +343,4 @@ def _read_segments(path: Path, columns: Sequence[str] | None = None) -> pa.Table
     wanted = _COMMON_SCHEMA
     if columns is not None:
         wanted = pa.schema([_COMMON_SCHEMA.field(name) for name in columns])
-    return _read_table(path, wanted, columns)
-
-
-def _read_table(path: Path, wanted: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Returns a table; ``columns`` of it, or all, among which are those of ``wanted``."""
-    try:
-        content = path.read_bytes()
-        _check_seal(content)
-        with pq.ParquetFile(pa.BufferReader(content)) as file:
-            _check_form(file, wanted)
-            table = _read_bounded(file, columns)
-            for name in _NEVER_EMPTY & set(table.column_names):
-                if table[name].null_count:
-                    raise ValueError(f"its column {name} has gaps")
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError, EOFError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk, not the file
-        reason = " ".join(str(error).split())[:300]
-        raise BadInput(f"{path} is damaged ({reason}); restore it from a copy") from error
-    return table
-
-
-def _check_form(file: pq.ParquetFile, wanted: pa.Schema) -> None:
-    """Refuses a file that lacks a column, or is larger than any of ours, before it is read.
-
-    A few bytes can stand for millions of equal values.
-
-    Raises:
-        ValueError: what is wrong.
-    """
-    found, footer = file.schema_arrow, file.metadata
-    for field in wanted:
-        if field.name not in found.names or found.field(field.name).type != field.type:
-            raise ValueError(f"it has no column {field.name} of {field.type}")
-    groups = map(footer.row_group, range(footer.num_row_groups))
-    values = sum(
-        group.column(number).num_values for group in groups for number in range(group.num_columns)
-    )
-    if values > MAX_VALUES:
-        raise ValueError(f"it has more than {MAX_VALUES:,} values")
-
-
-def _read_bounded(file: pq.ParquetFile, columns: Sequence[str] | None) -> pa.Table:
-    """Returns the table, unless its texts turn out to be longer than any of ours."""
-    batches, size = [], 0
-    for batch in file.iter_batches(batch_size=1024, columns=columns):
-        batches.append(batch)
-        size += batch.nbytes
-        if size > MAX_BYTES:
-            raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
-    return pa.Table.from_batches(batches) if batches else file.read(columns=columns)
-
-
-def _write_table(path: Path, table: pa.Table) -> None:
-    """Writes a table with a checksum of the whole file among its metadata.
-
-    Parquet's own checksums leave out the footer, and a flipped bit there can crash the reader.
-    """
-    metadata = {**(table.schema.metadata or {}), _SEAL: _UNSEALED}
-    with replacing(path) as beside:
-        pq.write_table(table.replace_schema_metadata(metadata), beside)
-        content = beside.read_bytes()
-        with beside.open("r+b") as file:
-            file.seek(_place_of_seal(content))
-            file.write(_seal_of(content))
-
-
-def _check_seal(content: bytes) -> None:
-    """Compares a file with its checksum; one of before there were such has none.
-
-    Raises:
-        ValueError: they differ.
-    """
-    place = _place_of_seal(content)
-    if place >= 0 and content[place : place + len(_UNSEALED)] != _seal_of(content):
-        raise ValueError("its checksum differs")
-
-
-def _place_of_seal(content: bytes) -> int:
-    """Returns where the checksum stands, -1 if there is none."""
-    mark = _SEAL + b"\x18" + bytes([len(_UNSEALED)])  # as Parquet's footer goes from key to value
-    place = content.rfind(mark)
-    return place if place < 0 else place + len(mark)
-
-
-def _seal_of(content: bytes) -> bytes:
-    """Returns the checksum of a file, itself left out."""
-    place, view = _place_of_seal(content), memoryview(content)
-    crc = zlib.crc32(view[place + len(_UNSEALED) :], zlib.crc32(view[:place]))
-    return f"{crc:08x}".encode()
+    return read_table(path, wanted, _NEVER_EMPTY, columns)

@@ -23,6 +23,7 @@ from tuners.adapter import RETRIES, InterruptStopper, Listener, PlanSearcher, Sw
 from tuners.cluster.doctor import quick_check
 from tuners.cluster.joining import joined
 from tuners.console import SweepConsole
+from tuners.errors import BadInput
 from tuners.interrupts import noticing
 from tuners.layout import COMPARISON_FILE, TUNE_FOLDER
 from tuners.media import MediaQueue
@@ -34,7 +35,6 @@ from tuners.results import ResultsWriter, read_segments, read_trials
 from tuners.resume import restore
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import LEARNING
-from tuners.space import BadInput
 from tuners.spec import SweepSpec
 from tuners.store import count_sessions
 from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, slot_use, utilisation

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from tuners.errors import BadInput
 from tuners.objectives import PARETO, Outcome
-from tuners.space import BadInput, Space, grid, sample
+from tuners.space import Space, grid, sample
 
 
 class SearchSettings(Protocol):

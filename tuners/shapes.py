@@ -17,7 +17,7 @@ from tuners.config import TrialConfig
 from tuners.console import SweepConsole
 from tuners.layout import PLOTS_FOLDER, SHAPES_FILE
 from tuners.media import MediaQueue
-from tuners.phases import Plan, _Next
+from tuners.phases import NextJob, Plan
 from tuners.report.png_charts import plot_shapes
 from tuners.results import read_segments, read_trials
 from tuners.run import Ran, run_jobs
@@ -49,7 +49,7 @@ class ShapesPlan(Plan):
         """Returns the environment steps of all shapes and seeds."""
         return len(self.shapes) * self.spec.test_seeds * self.spec.base.full_length
 
-    def _candidates(self) -> Iterator[_Next]:
+    def _candidates(self) -> Iterator[NextJob]:
         for shape in self.shapes:
             yield from self._batches(PHASE, shape)
 

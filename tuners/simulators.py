@@ -10,7 +10,7 @@ import numpy as np
 
 from rlcore.policy import Policy
 from tuners.config import TrialConfig
-from tuners.space import BadInput
+from tuners.errors import BadInput
 
 
 def gymnasium_returns(policy: Policy, config: TrialConfig, episodes: int, seed: int) -> np.ndarray:

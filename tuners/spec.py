@@ -14,6 +14,7 @@ import yaml
 
 from rlcore.files import replacing
 from tuners.config import TrialConfig, check_space, static_configs
+from tuners.errors import BadInput
 from tuners.layout import SPEC_FILE
 from tuners.login import without_password
 from tuners.names import check_name
@@ -23,7 +24,7 @@ from tuners.presets import PRESETS, preset_for
 from tuners.reading import read_yaml
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import check_searcher
-from tuners.space import BadInput, Choice, Domain, as_choice, grid, is_number, parse_stored_space
+from tuners.space import Choice, Domain, as_choice, grid, is_number, parse_stored_space
 from tuners.store import check_address, check_store
 from tuners.versions import VERSIONED, code_version, git_revision, versions
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pyarrow import fs
 
 from rlcore.files import replacing
+from tuners.errors import BadInput
 from tuners.layout import (
     COMPARISON_FILE,
     RECORDING_FILE,
@@ -24,11 +25,10 @@ from tuners.layout import (
     STATE_FILE,
     TUNE_FOLDER,
 )
-from tuners.login import masked
+from tuners.login import error_line, masked
 from tuners.names import is_below
 from tuners.reading import read_yaml
 from tuners.results import covering, last_number
-from tuners.space import BadInput
 
 SCHEMES = ("s3", "file")
 # The record in the store is some seconds old when a driver dies, and a trial goes on from a
@@ -166,8 +166,7 @@ def refused(address: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
-        reason = " ".join(str(error).split())[:300]
-        raise BadInput(f"storage {address} cannot be used: {reason}") from error
+        raise BadInput(f"storage {address} cannot be used: {error_line(error)}") from error
 
 
 def is_kept(name: str) -> bool:

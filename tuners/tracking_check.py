@@ -5,9 +5,9 @@ import urllib.request
 from urllib.parse import urlsplit
 
 from tuners.cluster.examination import in_a_line
+from tuners.errors import BadInput
 from tuners.login import masked, whole_uri, without_login
 from tuners.outputs import check_tracking_uri
-from tuners.space import BadInput
 
 _ANSWERS_WITHIN = 5.0  # seconds
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from tuners.login import error_line
 from tuners.pinning import pin_to_free_core
 from tuners.ray_settings import gpu_environment, require_gpu
 from tuners.store import at_hand
@@ -40,7 +41,7 @@ class CheckpointClock:
 
 def begin_again(job: str, error: ValueError) -> None:
     """Says that a job begins where it began before: what it trains is the same a second time."""
-    print(f"{job} begins again: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    print(f"{job} begins again: {error_line(error)}", file=sys.stderr, flush=True)
 
 
 class SegmentTrainable(tune.Trainable):

@@ -26,8 +26,8 @@ from tests.e2e.processes import Scripts
 from tests.tuners.small import small_spec
 from tuners import run
 from tuners.cluster import doctor
+from tuners.errors import BadInput
 from tuners.ray_settings import SETTINGS
-from tuners.space import BadInput
 
 pytestmark = [
     pytest.mark.ray,

@@ -24,7 +24,7 @@ from sweeps import (
     track,
     train,
 )
-from tuners.space import BadInput
+from tuners.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {

@@ -10,7 +10,7 @@ from sweeps import cli
 from sweeps.search import run_search
 from sweeps.search_flags import Flags, as_arguments
 from tuners.cluster import submit
-from tuners.space import BadInput
+from tuners.errors import BadInput
 
 GIVEN = {
     "preset": "smoke",

@@ -12,11 +12,12 @@ from rlcore.tasks.dynamics import CartPoleState
 from rlcore.tasks.swingup import SwingUp
 from rlcore.video import Recording
 from tuners.config import TrialConfig, baseline
+from tuners.errors import BadInput
 from tuners.objectives import Outcome
 from tuners.phases import Job
 from tuners.presets import PRESETS
 from tuners.results import config_json
-from tuners.space import BadInput, Uniform
+from tuners.space import Uniform
 from tuners.spec import SweepSpec, make_spec
 
 PPO = PRESETS["smoke"]["ppo"]

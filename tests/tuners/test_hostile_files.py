@@ -520,14 +520,14 @@ BOUNDED = """
     from rlcore.checkpoint import load_arrays
     from rlcore.policy import Policy
     from rlcore.video import load_recording
-    from tuners import results
+    from tuners import sealed_table
     from tuners.config import load_config
     from tuners.results import read_trials
     from tuners.space import load_space
 
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     room = 3_000_000_000  # Arrow reserves gigabytes that it does not use
-    results.MAX_BYTES //= 8  # which is quicker
+    sealed_table.MAX_BYTES //= 8  # which is quicker
     resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
     resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
     readers = {

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from tests.tuners.small import refusal, small_spec
-from tuners.login import hide_login, masked, whole_uri, without_login
+from tuners.login import error_line, hide_login, masked, whole_uri, without_login
 from tuners.outputs import check_tracking_uri
 from tuners.spec import load_spec, prepare
 
@@ -80,6 +80,15 @@ def test_no_text_tells_a_login(uri):
     assert SECRET not in text
     assert "p%40ss" not in text
     assert text.count("***") >= 2
+
+
+def test_an_error_is_told_in_one_short_line_without_a_login():
+    """Cut short before it is masked, a login would lose the sign by which it is known."""
+    line = error_line(OSError(f"no room\n  {'x' * 270} at {DATABASE}"))
+    assert line.startswith("no room xxx")
+    assert len(line) <= 300
+    assert SECRET not in line
+    assert SECRET[:4] not in line
 
 
 def test_no_description_of_a_sweep_holds_one(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from rlcore.policy import Policy
 from rlcore.ppo.config import PPOConfig
 from tuners.config import TrialConfig, baseline
+from tuners.errors import BadInput
 from tuners.simulators import SIMULATORS, returns_in
-from tuners.space import BadInput
 
 
 def config_of(task, **ppo):

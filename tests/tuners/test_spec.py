@@ -11,8 +11,9 @@ import yaml
 from tests.tuners.small import CONFIG, SEGMENT, SPACE, refusal, small_spec
 from tuners.config import baseline, value_of
 from tuners.default_spaces import reward_space
+from tuners.errors import BadInput
 from tuners.presets import PRESETS
-from tuners.space import BadInput, Choice, LogUniform, Uniform
+from tuners.space import Choice, LogUniform, Uniform
 from tuners.spec import (
     MAX_SEED,
     SweepSpec,

@@ -20,6 +20,8 @@ from typing import Any
 
 import yaml
 
+from tuners.login import error_line
+
 Config = dict[str, Any]
 
 PROVIDERS = ("aws", "local")
@@ -51,7 +53,7 @@ def check_cluster_file(path: Path) -> list[str]:
     except OSError as error:
         return [f"{path} cannot be read: {error.strerror}"]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        return [f"{path} is not YAML: {' '.join(str(error).split())}"]
+        return [f"{path} is not YAML: {error_line(error)}"]
     if not isinstance(config, dict):
         return [f"{path} holds no keys and values; cluster.yaml is an example"]
     lines = list(_against_schema(config)) or list(_check_form(config))
@@ -163,7 +165,7 @@ def _ray_validates(prepared: Config) -> Iterator[str]:
     try:
         validate_config(config)
     except (ValueError, RuntimeError) as error:
-        yield " ".join(str(error).split())
+        yield error_line(error)
 
 
 def _check_aws(config: Config) -> Iterator[str]:

@@ -12,9 +12,9 @@ from typing import Any
 
 from tuners.cluster.examination import in_a_line
 from tuners.cluster.ray_token import keep_token_private
+from tuners.errors import BadInput
 from tuners.interrupts import take_sigterm_as_ctrl_c
 from tuners.ray_settings import LOCAL, joins_cluster
-from tuners.space import BadInput
 
 _ANSWERS_WITHIN = 3.0  # seconds to open a connection
 _LOOKS_EVERY = 5.0  # seconds, whether Ray is there

@@ -22,7 +22,8 @@ from typing import Any
 import yaml
 
 from tuners.cluster.cluster_file import TOKEN_FILE, check_cluster_file, unchosen_values
-from tuners.space import BadInput
+from tuners.errors import BadInput
+from tuners.login import error_line
 
 DASHBOARD = 8265  # port on the head, where jobs are taken
 PROJECT = "~/shapesweep"  # on the head
@@ -66,7 +67,7 @@ def run_on_cluster(
                 entrypoint=entrypoint(script, arguments), runtime_env={"env_vars": _STOP}
             )
         except (RuntimeError, OSError) as error:  # what the head answered, or no connection
-            reason = " ".join(str(error).split())[:300]
+            reason = error_line(error)
             raise BadInput(f"the head of {cluster} did not take the job: {reason}") from error
         print(f"{job} runs on the cluster, and goes on without this terminal:")
         print(_commands(cluster, job), flush=True)
@@ -226,7 +227,7 @@ def _watch(client: Any, cluster: Path, job: str) -> int:
         print(f"\n{job} goes on:\n{_commands(cluster, job)}")
         return 130
     except Exception as error:  # of aiohttp, requests and Ray: the connection, not the job
-        reason = " ".join(str(error).split())
+        reason = error_line(error)
         print(f"error: the connection broke ({reason}), but {job} goes on:", file=sys.stderr)
         print(_commands(cluster, job))
         return 1

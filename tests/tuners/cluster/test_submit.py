@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.processes import alive
 from tests.tuners.small import refusal
 from tuners.cluster import submit
-from tuners.space import BadInput
+from tuners.errors import BadInput
 
 # Stands in for `ray dashboard FILE -p PORT --remote-port 8265`.
 DASHBOARD = """
