@@ -1,6 +1,6 @@
 """What a pack costs beside training: seconds a report, and what its trials' processes take.
 
-    python benchmarks/pack_overhead.py [SLOTS]      # about a minute; 2 slots or more, 16 if not given
+    python benchmarks/pack_overhead.py [SLOTS]      # about a minute; 16 slots, or 2 and more
 
 A whole search phase through Ray Tune, tables and all, with a pack that trains nothing.  A report's
 time is the median over seconds in which all actors were up; the processes are looked at meanwhile.

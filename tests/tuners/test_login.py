@@ -84,7 +84,7 @@ def test_no_text_tells_a_login(uri):
 
 def test_an_error_is_told_in_one_short_line_without_a_login():
     """Cut short before it is masked, a login would lose the sign by which it is known."""
-    line = error_line(OSError(f"no room\n  {'x' * 270} at {DATABASE}"))
+    line = error_line(OSError(f"no room\n  {'x' * 260} at {DATABASE}"))
     assert line.startswith("no room xxx")
     assert len(line) <= 300
     assert SECRET not in line
