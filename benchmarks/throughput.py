@@ -20,7 +20,10 @@ from tuners.config import TrialConfig, baseline
 from tuners.presets import preset_for
 
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
-    "128 envs x 64, 64 hidden, 4 epochs x 8": ("laptop", {"shuffle": "envs", "seeds_per_trial": 1}),
+    "128 envs x 64, 64 hidden, 4 epochs x 8": (
+        "laptop",
+        {"num_envs": 128, "rollout_length": 64, "shuffle": "envs", "seeds_per_trial": 1},
+    ),
     "preset laptop": ("laptop", {}),
     "preset notebook": ("notebook", {"seeds_per_trial": 1}),
 }

@@ -1,5 +1,6 @@
 """The search spaces that the scripts start from; ``--space`` replaces them."""
 
+from rlcore.tasks import TASKS
 from tuners.errors import BadInput
 from tuners.space import Choice, Domain, LogUniform, OneMinusLogUniform, Uniform
 
@@ -78,8 +79,11 @@ def reward_space(task: str) -> dict[str, Domain]:
 
 
 def hyperparameter_space(task: str) -> dict[str, Domain]:
-    """Returns the default space of PPO's hyperparameters; it is the same for every task."""
-    return dict(_HYPERPARAMETERS)
+    """Returns the default space of PPO's hyperparameters; a deviation where actions have one."""
+    space = dict(_HYPERPARAMETERS)
+    if TASKS[task].discrete:
+        del space["init_log_std"]
+    return space
 
 
 def joint_space(task: str) -> dict[str, Domain]:

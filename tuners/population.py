@@ -162,8 +162,9 @@ class PopulationPlan(Plan):
         }
 
     def _moves(self, name: str) -> bool:
-        """Returns whether a parameter may change while a trial trains."""
-        return route(self.spec.base.task, name) in ("hyperparameter", "reward")
+        """Returns whether a parameter may change while a trial trains: not what acts once."""
+        where = route(self.spec.base.task, name)
+        return where in ("hyperparameter", "reward") and name != "init_log_std"
 
 
 def member_name(row: str, generation: int) -> str:

@@ -22,8 +22,6 @@ from tuners.objectives import Objective
 from tuners.programs import num_programs, parameters_of
 from tuners.validate import FINAL_WINDOW, Curves, measure
 
-POLE_LENGTH = 1.0
-
 
 @dataclass(frozen=True)
 class Effort:
@@ -159,7 +157,8 @@ class Progress:
         segment = self.config.ppo.steps_per_segment
         scores = np.transpose(self._scores)
         if diverged:
-            scores = np.pad(scores, ((0, 0), (0, self.config.num_segments - len(self._scores))))
+            left = max(0, self.config.num_segments - len(self._scores))
+            scores = np.pad(scores, ((0, 0), (0, left)))
         curves = Curves(segment * np.arange(1, scores.shape[1] + 1), scores)
         columns = {name: float(np.mean(values)) for name, values in measure(curves).items()}
         floor = self.objective.floor(self.config.full_length, segment)
@@ -175,7 +174,7 @@ def recording_of(task: Any, episodes: Episodes) -> Recording:
         lengths=np.asarray(episodes.lengths).astype(np.int64),
         dt=task.dt,
         rail=float(task.rail),
-        pole_length=POLE_LENGTH,
+        pole_length=2.0 * float(task.half_length),
         captions=(task.start_names[0], task.start_names[1], task.start_names[1]),
     )
 

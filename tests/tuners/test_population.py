@@ -30,6 +30,7 @@ SPACE = {
     "learning_rate": LogUniform(1e-4, 1e-2),
     "reward.peak.weight": Uniform(0.0, 2.0),
     "num_minibatches": Choice((2, 4)),
+    "init_log_std": Uniform(-1.0, 0.3),  # acts once, at the beginning
 }
 INTERVAL = 2 * SEGMENT
 
@@ -87,7 +88,7 @@ def test_the_worst_quarter_goes_on_from_the_best(plan):
         assert values_of(job.config.at(0)) == values_of(donor), "its history is the donor's"
         ((begins, moved),) = job.config.schedule
         assert begins == INTERVAL
-        assert set(moved) == {"learning_rate", "reward.peak.weight"}, "no static value moves"
+        assert set(moved) == {"learning_rate", "reward.peak.weight"}, "nothing moves that cannot act any more"
         now = job.config.at(INTERVAL)
         assert values_of(now) == values_of(donor) | moved
         assert now.hyperparameters["learning_rate"] != donor.hyperparameters["learning_rate"]

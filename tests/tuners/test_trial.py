@@ -142,6 +142,11 @@ def test_a_trial_saved_before_its_first_segment_has_no_episodes(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
 
 
+def test_the_pole_is_drawn_as_long_as_it_is(trained, tmp_path):
+    new_trial(1, CONFIG.with_values({"task.half_length": 0.25})).save(tmp_path)
+    assert load_recording(tmp_path / RECORDING_FILE).pole_length == 0.5
+
+
 def test_a_checkpoint_of_another_config_is_refused(trained, tmp_path, monkeypatch):
     trained.trial.save(tmp_path)
     monkeypatch.setattr(module, "segment_program", lambda config: None)  # nothing is trained
@@ -187,6 +192,15 @@ def test_a_divergence_is_a_result():
     assert row["area"] == pytest.approx(area * 2 / CONFIG.num_segments), "0 to the end"
     assert row["steps_to_threshold"] == pytest.approx((full + segment) / 1e6)
     assert trial.episodes is before, "the last episodes worth looking at"
+
+
+def test_a_divergence_beyond_the_budget_is_a_result_too():
+    """A generation of a population may end beyond the last whole segment of a member's budget."""
+    trial = Trial(replace(CONFIG, budget=2 * SEGMENT), SEEDS, until=3 * SEGMENT)
+    for _ in range(2):
+        trial.advance()
+    diverge(trial)
+    assert trial.advance()["diverged"]
 
 
 def test_a_divergence_fits_the_table_and_its_trial_can_be_saved(tmp_path):

@@ -101,9 +101,12 @@ def paired(rows: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]
 
 
 def hacks(record: SweepRecord) -> dict[str, Hack]:
-    """Returns the trials of all phases that earned more and did worse."""
+    """Returns the trials of all phases that earned more and did worse.
+
+    Those whose reward was changed on the way are passed over: their shaped return is no one sum.
+    """
     found = {}
-    for trial in record.trials:
+    for trial in filter(record.keeps_its_reward, record.trials):
         hack = find_hack(*paired(record.segments.get(trial["trial"], ())))
         if hack is not None and trial["row"] != TASK_SCORE:
             found[trial["trial"]] = hack

@@ -196,12 +196,11 @@ def _search_look(
 
 def objective_title(record: SweepRecord) -> str:
     """Returns what a person reads for the sweep's objective."""
-    name = record.spec.judge.name
-    if name == PARETO:
-        return "area under curve"
+    name, penalty = record.spec.judge.name, record.spec.spread_penalty
+    title = COLUMNS["area" if name == PARETO else name].title
     if name == "steps_to_threshold":
-        return f"minus steps to {THRESHOLD:.0f} (M)"
-    return COLUMNS[name].title
+        title = f"minus steps to {THRESHOLD:.0f} (M)"
+    return f"{title} − {penalty:g} std" if penalty else title
 
 
 def compared_title(record: SweepRecord) -> str:

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
+from tuners.config import value_of
 from tuners.objectives import objective_text
 from tuners.phases import BASELINE
 from tuners.report.charts import Chart
 from tuners.report.page import Cell, figure, figure_or, paragraph, table
 from tuners.report.result_charts import objective_title
-from tuners.report.sweep_record import SweepRecord
+from tuners.report.sweep_record import SweepRecord, never_stopped
 from tuners.validate import COLUMNS, Estimate, measure
 
 _NOT_YET = "The test is not done yet: it begins when search and validation have ended."
@@ -18,8 +21,8 @@ def about_test(record: SweepRecord, charts: Mapping[str, Chart | None]) -> Itera
     if record.comparison is not None:
         yield _test_table(record)
         yield paragraph(
-            f"Interquartile means over {record.spec.test_seeds} test seeds with bootstrap 95 %"
-            " intervals. Nothing was chosen by these seeds"
+            f"Interquartile means over {record.comparison.test_seeds} test seeds with bootstrap"
+            " 95 % intervals. Nothing was chosen by these seeds"
             + (", but to extend the sweep, once it had ended." if record.spec.extensions else "."),
             "note",
         )
@@ -65,6 +68,8 @@ def _finalists(record: SweepRecord) -> Iterator[str]:
         return
     phases = ("search", "validation", "test")
     found = {phase: _means(record, phase) for phase in phases}
+    if not _searched_baseline(record):
+        found["search"].pop(str(record.search_name(BASELINE)), None)
     rows = []
     for row in (*record.finalists, BASELINE):
         name = {phase: (record.search_name(row) if phase == "search" else row) for phase in phases}
@@ -74,18 +79,34 @@ def _finalists(record: SweepRecord) -> Iterator[str]:
     titles += [f"final score: {phase}" for phase in phases]
     yield table(titles, rows, lead=record.row_label(str(record.winner)))
     yield paragraph(
-        "Means over seeds. Finalists are chosen by the search and the winner by the validation; a"
-        " choice flatters the numbers it is made by, so each step to the right tends to be lower."
-        " Only the winner and the baseline are tested.",
+        "Means over trials, each with its seeds. Finalists are chosen by the search and the winner"
+        " by the validation; a choice flatters the numbers it is made by, so each step to the right"
+        " tends to be lower. Only the winner and the baseline are tested.",
         "note",
     )
 
 
+def _searched_baseline(record: SweepRecord) -> bool:
+    """Returns whether the search trained the baseline itself to its end.
+
+    Not if it was stopped, nor if in population based training it took over from another.
+    """
+    first = record.search_name(BASELINE)
+    trial = next((trial for trial in record.search if trial["trial"] == first), None)
+    if trial is None or not never_stopped(trial):
+        return False
+    base, config = record.spec.base, record.config(trial)
+    return all(value_of(config, name) == value_of(base, name) for name in record.spec.space)
+
+
 def _means(record: SweepRecord, phase: str) -> dict[str, tuple[str, str]]:
-    """Returns each row's objective and mean final score in a phase."""
+    """Returns each row's objective, as the plan compares rows by it, and mean final score."""
+    judged: dict[str, list[float]] = {}
+    for trial in record.in_phase(phase):
+        judged.setdefault(trial["row"], []).append(record.judged(trial))
     return {
         (record.search_name(row) or row) if phase == "search" else row: (
-            objective_text(record.spec.judge.value(curves)),
+            objective_text(float(np.mean(judged[row]))),
             f"{measure(curves)['final_score'].mean():.0f}",
         )
         for row, curves in record.curves(phase).items()

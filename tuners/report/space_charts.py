@@ -95,7 +95,8 @@ def importance_chart(shares: Mapping[str, float], count: int) -> Chart | None:
         f"What decides the objective, from {count} trials: most of all {short(best)}",
         [panel],
         row_height=90 + 19 * len(ordered),
-        note="fANOVA on a random forest; shares add up to 1. Few trials tell little: a parameter"
+        note="fANOVA on a random forest; shares add up to 1. Trials are compared as in the charts"
+        " of each parameter, at one age. Few trials tell little: a parameter"
         " without any effect gets a share too.",
     )
 
@@ -118,8 +119,8 @@ def slices_chart(record: SweepRecord, shares: Mapping[str, float]) -> Chart | No
         panels,
         columns=_COLUMNS,
         row_height=215,
-        note="Hollow: the parameter had no effect there, as its term was off or cannot take part in"
-        " a product. Numbers drawn by their logarithm are on a log axis.",
+        note="Hollow: the parameter had no effect there, as where its term was off or cannot take"
+        " part in a product. Numbers drawn by their logarithm are on a log axis.",
     )
 
 

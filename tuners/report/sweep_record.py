@@ -85,8 +85,13 @@ class SweepRecord:
     def _configs(self) -> dict[str, TrialConfig]:
         return {trial["trial"]: parse_config(trial["config"]) for trial in self.trials}
 
+    def keeps_its_reward(self, trial: Mapping[str, Any]) -> bool:
+        """Returns whether a trial had one reward from beginning to end."""
+        schedule = self._configs[trial["trial"]].schedule
+        return not any(name.startswith("reward.") for _, values in schedule for name in values)
+
     def config_of_row(self, row: str) -> TrialConfig:
-        """Returns what a row of the final table trained.
+        """Returns what a row of the final table trained, its schedule with it.
 
         Raises:
             KeyError: no trial of that row is in the tables.

@@ -8,6 +8,7 @@ import numpy as np
 
 from rlcore.rewards import TERMS
 from rlcore.rewards.compose import MULTIPLIED
+from rlcore.tasks import TASKS
 from tuners.config import TrialConfig
 from tuners.describe import active_terms
 from tuners.phases import BASELINE
@@ -24,14 +25,19 @@ _RESAMPLES = 2000
 def has_effect(config: TrialConfig, name: str) -> bool:
     """Returns whether a searched parameter changes anything in this config.
 
-    The weight and inner parameters of a term that is switched off, or that cannot take part in a
-    product, do not.
+    What belongs to a term that is switched off, or that cannot take part in a product, does not,
+    but for the switch of one that can; clipping counts in a product alone, and a deviation only
+    where actions have one.
     """
     head, _, rest = name.partition(".")
     term, _, key = rest.partition(".")
-    if head != "reward" or not key or key == "on":
+    if name == "init_log_std":
+        return not TASKS[config.task].discrete
+    if name == "reward.clip":
+        return config.reward.get("combine", "sum") == "product"
+    if head != "reward" or not key:
         return True
-    return term in active_terms(config)
+    return _can_count(config, term) if key == "on" else term in active_terms(config)
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,13 @@ class TermStatistics:
 def term_statistics(record: SweepRecord, row: str) -> list[TermStatistics]:
     """Returns the statistics of each term with a weight in a row's reward.
 
-    Over its trials of the latest phase it is in; none before a segment is reported.
+    Over its trials of the latest phase it is in; none before a segment is reported.  Of a reward
+    that was changed on the way, the weights are the last.
     """
     segments = row_segments(record, row)
     weights = {
         name: settings["weight"]
-        for name, settings in active_terms(record.config_of_row(row)).items()
+        for name, settings in active_terms(final_config(record, row)).items()
         if "weight" in settings
     }
     if not segments or not weights:
@@ -95,6 +102,11 @@ def term_statistics(record: SweepRecord, row: str) -> list[TermStatistics]:
         )
         for name, weight in weights.items()
     ]
+
+
+def final_config(record: SweepRecord, row: str) -> TrialConfig:
+    """Returns what a row trained; of a schedule, what held in the end."""
+    return record.config_of_row(row).at(record.spec.base.full_length)
 
 
 def row_segments(record: SweepRecord, row: str) -> list[Mapping[str, Any]]:
@@ -125,6 +137,8 @@ def term_remark(term: TermStatistics, others: int, combine: str) -> str:
     if combine in ("sum", "mean") and others and term.share > DWARFS / (1.0 + DWARFS):
         return f"dwarfs the others: {term.share:.0%} of the reward's size is its own"
     if term.span < NEVER_ACTIVE:
+        if combine in MULTIPLIED:
+            return "is constant: as a factor it changes nothing but the reward's size"
         return "is constant: it pays for nothing but the length of an episode"
     return ""
 
@@ -132,7 +146,7 @@ def term_remark(term: TermStatistics, others: int, combine: str) -> str:
 def term_lines(record: SweepRecord, row: str) -> list[str]:
     """Returns a warning for each term of a row's reward that does nothing, or too much."""
     found = term_statistics(record, row)
-    combine = record.config_of_row(row).reward.get("combine", "sum")
+    combine = final_config(record, row).reward.get("combine", "sum")
     remarks = {term.name: term_remark(term, len(found) - 1, combine) for term in found}
     owner = "winner" if row == record.winner else record.row_label(row)
     return [f"In the {owner}'s reward, {name} {text}." for name, text in remarks.items() if text]
@@ -204,11 +218,12 @@ def _effect(name: str, configs: Sequence[TrialConfig], objective: np.ndarray) ->
     margin = _HELPS * float(np.std(objective))
     remark = ""
     if question.startswith("with") and high < margin:
-        remark = f"of no use here: trials with it did no better ({difference:+.0f}"
+        little, better = ("little", "hardly") if low > 0 else ("no", "no")
+        remark = f"of {little} use here: trials with it did {better} better ({difference:+.3g}"
     elif question.startswith("heavier") and high < margin and low > -margin:
-        remark = f"of no use to tune: a heavier weight makes no difference ({difference:+.0f}"
+        remark = f"of no use to tune: its weight makes little difference ({difference:+.3g}"
     if remark:
-        remark += f" [{low:+.0f}, {high:+.0f}], {len(groups[0])} trials against {len(groups[1])})"
+        remark += f" [{low:+.3g}, {high:+.3g}], {len(groups[0])} trials against {len(groups[1])})"
     with_it, without = map(len, groups)
     return TermEffect(name, question, with_it, without, difference, low, high, remark)
 

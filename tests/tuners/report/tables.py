@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,11 @@ class Tables:
         shaped: Sequence[float | None] | None = None,
         terms: Mapping[str, tuple[float, float, float]] | None = None,
         stop_reason: str | None = "budget",
+        schedule: Sequence[tuple[int, Mapping[str, Any]]] = (),
     ) -> None:
         """Adds a trial with a segment a score; two seeds score alike."""
-        config = self.spec.base.with_values(values or {}).to_dict()
+        first = self.spec.base.with_values(values or {})
+        config = replace(first, schedule=tuple(schedule)).to_dict()
         for i, score in enumerate(scores):
             area = sum(scores[: i + 1]) / (i + 1)
             columns = {"objective": area, "score": score, "final_score": score, "area": area}

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 
 from tests.tuners.report.tables import WINNER, Page, Tables, curve, search_values
+from tests.tuners.small import SEGMENT
+from tuners.config import TrialConfig, baseline
+from tuners.default_spaces import hyperparameter_space
 from tuners.report.advice import Edge, edge_lines, edges, warnings_of
 from tuners.report.sweep_record import load_record
 from tuners.report.term_advice import (
     TermStatistics,
+    final_config,
     has_effect,
     term_effects,
     term_remark,
@@ -41,7 +45,6 @@ def test_a_winner_in_the_middle_has_no_edge(tmp_path):
         ({"learning_rate": 9e-3}, Edge("learning_rate", 9e-3, 1e-4, 1e-2, False)),
         ({"learning_rate": 1.2e-4}, Edge("learning_rate", 1.2e-4, 1e-4, 1e-2, True)),
         ({"reward.cos.weight": 0.5}, Edge("reward.cos.weight", 0.5, 0.5, 1.0, True)),
-        ({"reward.peak.weight": 0.951}, Edge("reward.peak.weight", 0.951, 0.0, 1.0, False)),
     ],
 )
 def test_a_winner_at_an_edge_is_told(tmp_path, changed, edge):
@@ -52,13 +55,20 @@ def test_a_winner_at_an_edge_is_told(tmp_path, changed, edge):
     "changed",
     [
         {"learning_rate": 8e-3},  # 0.048 of two decades from the end, but 0.95 of a plain range
-        {"reward.peak.weight": 0.949},
+        {"reward.peak.weight": 0.999},  # no more than 1 is allowed where products are searched
+        {"learning_rate": 8e-3, "reward.peak.weight": 0.001},  # nor less than 0
         {"reward.peak.weight": 1.0, "reward.peak.on": False},  # not in use
     ],
 )
 def test_what_is_near_but_inside_or_not_in_use_is_not_told(tmp_path, changed):
     found = [edge.name for edge in edges(concluded(tmp_path, MIDDLE | changed))]
     assert found == (["learning_rate"] if "learning_rate" in changed else [])
+
+
+def test_a_weight_that_may_be_larger_is_told(tmp_path):
+    space = {"reward.peak.weight": Uniform(0.0, 1.0)}  # of sums alone
+    (edge,) = edges(concluded(tmp_path, {"reward.peak.weight": 0.951}, space=space))
+    assert edge == Edge("reward.peak.weight", 0.951, 0.0, 1.0, False)
 
 
 def test_the_report_says_it_in_words(tmp_path):
@@ -90,11 +100,24 @@ def test_a_baseline_that_won_was_not_drawn_from_the_space(tmp_path):
         ({}, "reward.energy.weight", False),
         ({"reward.effort.weight": 0.1}, "reward.effort.weight", True),
         ({"reward.effort.weight": 0.1, "reward.combine": "product"}, "reward.effort.weight", False),
+        ({"reward.combine": "product"}, "reward.effort.on", False),
+        ({"reward.combine": "product"}, "reward.peak.on", True),
+        ({}, "reward.effort.on", True),
+        ({}, "reward.clip", False),
+        ({"reward.combine": "product"}, "reward.clip", True),
+        ({}, "init_log_std", True),
     ],
 )
 def test_which_parameters_have_an_effect(tmp_path, values, name, expected):
     config = Tables(tmp_path).spec.base.with_values({"reward.peak.weight": 0.5, **values})
     assert has_effect(config, name) is expected
+
+
+def test_actions_that_are_a_choice_have_no_deviation():
+    config = TrialConfig("balance", reward=baseline("balance"))
+    assert not has_effect(config, "init_log_std")
+    assert "init_log_std" not in hyperparameter_space("balance")
+    assert "init_log_std" in hyperparameter_space("swingup")
 
 
 def test_statistics_of_terms_by_hand(tmp_path):
@@ -114,6 +137,16 @@ def test_statistics_of_terms_by_hand(tmp_path):
     ]
 
 
+def test_a_reward_that_was_changed_on_the_way_is_described_as_it_was_in_the_end(tmp_path):
+    made = Tables(tmp_path, num_trials=1)
+    later = [(4 * SEGMENT, {"reward.cos.weight": 0.25, "reward.combine": "product"})]
+    made.trial(WINNER, curve(800.0), values={"reward.cos.weight": 1.0}, schedule=later)
+    record = load_record(made.write())
+    (cos,) = (term for term in term_statistics(record, WINNER) if term.name == "cos")
+    assert cos.weight == 0.25
+    assert final_config(record, WINNER).reward["combine"] == "product"
+
+
 def statistics(share, span):
     return TermStatistics("cos", 1.0, 0.0, 0.0, 0.0, 0.0, share, span)
 
@@ -123,7 +156,8 @@ def statistics(share, span):
     [
         (0.0, 0.0, 2, "sum", "is never active"),
         (0.0009, 0.0009, 2, "product", "is never active"),
-        (0.4, 0.0, 2, "sum", "is constant"),
+        (0.4, 0.0, 2, "sum", "is constant: it pays"),
+        (0.4, 0.0, 2, "product", "is constant: as a factor"),
         (0.92, 1.0, 2, "sum", "dwarfs the others: 92%"),
         (0.92, 1.0, 2, "mean", "dwarfs the others"),
         (0.90, 1.0, 2, "sum", ""),  # nine times the others
@@ -187,6 +221,18 @@ def test_a_useless_term_is_told_and_a_useful_one_is_not(tmp_path):
     assert [line for line in warnings_of(record) if "of no use" in line] == [
         f"The term {name} is {found[name].remark}." for name in ("cos", "energy")
     ]
+
+
+def test_a_term_that_helps_a_little_is_not_said_to_do_nothing(tmp_path):
+    """Thirty points, beside the 200 of another term; half a deviation is fifty."""
+    record = searched(
+        tmp_path,
+        lambda v: 400.0 + 200.0 * v["reward.peak.on"] + 30.0 * v["reward.energy.on"],
+        count=513,
+    )
+    found = {effect.name: effect for effect in term_effects(record)}
+    assert found["energy"].low > 0
+    assert found["energy"].remark.startswith("of little use here: trials with it did hardly better")
 
 
 def test_a_term_that_does_harm_is_of_no_use(tmp_path):

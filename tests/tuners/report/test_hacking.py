@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.tuners.report.tables import Page, Tables, curve
+from tests.tuners.small import SEGMENT
 from tuners.report.hacking import agreement, find_hack, hacks, paired, rank_correlation
 from tuners.report.sweep_record import load_record
 from tuners.report.write import write_report
@@ -109,6 +110,18 @@ def planted(tmp_path):
 
 def test_only_the_planted_hack_is_flagged(planted):
     assert set(hacks(load_record(planted))) == {"trial-002"}
+
+
+def test_a_reward_that_was_changed_on_the_way_is_not_flagged(tmp_path):
+    """Its shaped return rises as the weight does; that of one whose other numbers changed stays."""
+    tables = Tables(tmp_path, num_trials=2)
+    falling, rising = [700.0 - 80 * i for i in range(8)], [10.0 * i for i in range(8)]
+    heavier = [(4 * SEGMENT, {"reward.cos.weight": 0.9})]
+    tables.trial("trial-000", falling, shaped=rising, schedule=heavier)
+    tables.trial(
+        "trial-001", falling, shaped=rising, schedule=[(4 * SEGMENT, {"learning_rate": 1e-3})]
+    )
+    assert set(hacks(load_record(tables.write()))) == {"trial-001"}
 
 
 def test_the_report_warns_of_it_and_draws_it_in_red(planted):

@@ -74,6 +74,34 @@ def test_the_test_table_holds_all_three_rows(page):
     assert "1.00" in shown
 
 
+@pytest.mark.parametrize(("stop_reason", "shown"), [("budget", "200"), ("asha", "–")])
+def test_a_baseline_that_was_stopped_is_not_set_beside_whole_trials(tmp_path, stop_reason, shown):
+    tables = Tables(tmp_path, num_trials=2)
+    tables.trial("trial-000", [200.0] * 8, row="baseline", stop_reason=stop_reason)
+    tables.trial(WINNER, curve(800.0), values=search_values(3))
+    for row in ("baseline", WINNER):
+        tables.trial(f"validation-{row}-0", [300.0] * 8, phase="validation", row=row)
+        tables.trial(f"test-{row}-0", [400.0] * 8, phase="test", row=row)
+    page = Page(write_report(tables.conclude(WINNER, 800.0)))
+    assert f"baseline{shown}300400{shown}300400" in page.sections["test"]
+
+
+def test_the_winner_is_the_best_by_the_column_that_chose_it(tmp_path):
+    """Each trial's own spread is taken off, as the plan does it: not that between trials."""
+    tables = Tables(tmp_path, num_trials=2, spread_penalty=1.0)
+    tables.trial("trial-000", curve(400.0), row="baseline")
+    tables.trial(WINNER, curve(800.0), values=search_values(3))
+    for number, score in enumerate((800.0, 400.0)):
+        name = f"validation-{WINNER}-{number}"
+        tables.trial(name, [score] * 8, phase="validation", row=WINNER)
+    tables.trial("validation-baseline-0", [500.0] * 8, phase="validation", row="baseline")
+    for row in ("baseline", WINNER):
+        tables.trial(f"test-{row}-0", [500.0] * 8, phase="test", row=row)
+    shown = Page(write_report(tables.conclude(WINNER, 800.0))).sections["test"]
+    assert "area under curve − 1 std: validation" in shown
+    assert f"winner ({WINNER})450600500" in shown
+
+
 def test_what_changed_is_said_in_words(page):
     assert "learning_rate (0.002 -> 0.00175)" in page.sections["changes"]
 
