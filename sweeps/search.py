@@ -24,7 +24,7 @@ from tuners.lock import driving
 from tuners.login import masked, without_login
 from tuners.phases import BASELINE, TASK_SCORE
 from tuners.ray_settings import apply_ray_settings, joins_cluster
-from tuners.sequels import begin_with, extend
+from tuners.sequels import begin_with, extend, seeds_spent
 from tuners.space import Domain, load_space
 from tuners.spec import SweepSpec, check_code_version, make_spec, prepare
 from tuners.store import check_address
@@ -169,7 +169,7 @@ def _fresh(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]]) -
     given = {name: getattr(flags, name) for name in _OVERRIDES}
     before = None if flags.warm_start is None else _find(flags, flags.warm_start)
     if before is not None and flags.seed is None:
-        given["seed"] = before.seed + 1  # those seeds chose what it begins with
+        given["seed"] = max(seeds_spent(before)) + 1  # those chose what it begins with
     space = load_space(flags.space) if flags.space is not None else default_space(flags.task)
     preset = pick_preset(flags.address) if flags.preset == "auto" else flags.preset
     spec = make_spec(

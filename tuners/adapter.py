@@ -182,7 +182,6 @@ class SweepCallback(_NotSaved, Callback):
         """Notes how a job ended; one that was interrupted stays unfinished."""
         job = self._job(trial)
         self._stopper.running.discard(job.name)
-        self._checkpoints.pop(job.name, None)
         last = trial.last_result or {}
         reason = last.get("stop_reason")
         if reason not in (None, "interrupted"):
@@ -227,18 +226,8 @@ class SweepCallback(_NotSaved, Callback):
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
     ) -> None:
-        """Deletes all but the last few checkpoints of a trial.
-
-        Tune's own way to do so (``num_to_keep``) writes the state of all trials each time.
-        """
-        kept = self._checkpoints.setdefault(trial.config["job"], deque())
-        kept.append(checkpoint)
-        if len(kept) > self._kept:
-            oldest = kept.popleft()
-            if self._deleting is None:
-                _delete(oldest)
-            else:
-                self._deleting.submit(_delete, oldest)
+        """Notes a checkpoint; ``on_step_end`` deletes those that nobody needs any more."""
+        self._checkpoints.setdefault(trial.config["job"], deque()).append(checkpoint)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Makes what came in durable, about once a second.
@@ -248,8 +237,27 @@ class SweepCallback(_NotSaved, Callback):
         begun = monotonic()  # nobody sets this clock back
         if begun >= self._next_flush:
             self._writer.flush()
+            self._delete_checkpoints()
             ended = monotonic()
             self._next_flush = ended + max(1.0, (ended - begun) / _FLUSH_SHARE)
+
+    def _delete_checkpoints(self) -> None:
+        """Deletes all but the last few checkpoints of each trial, once the tables are as far.
+
+        A resume takes none that is further than they are.  Tune's own way to delete
+        (``num_to_keep``) writes the state of all trials each time.
+        """
+        for name, kept in list(self._checkpoints.items()):
+            while len(kept) > self._kept:
+                oldest = kept.popleft()
+                if _relative(oldest.path) == self._resume_from.get(name):
+                    continue  # the next try may begin there
+                if self._deleting is None:
+                    _delete(oldest)
+                else:
+                    self._deleting.submit(_delete, oldest)
+            if name in self._plan.outcomes:
+                del self._checkpoints[name]
 
     def _begin(self, job: Job) -> None:
         """Adds a job to the table, unless it is there."""

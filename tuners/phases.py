@@ -203,8 +203,10 @@ class Plan:
 
     def _searches(self) -> Iterator[NextJob]:
         """Yields the search's jobs, but for those at its beginning that were handed out."""
-        while trial_name(self._begun) in self.jobs:
-            self._begun += 1
+        begun = self._begun
+        while trial_name(begun) in self.jobs:
+            begun += 1
+        self._begun = begun  # at once: the screen's thread asks, too
         seeds = tuple(self.spec.seeds("search"))
         for number in range(self._begun, self.num_search_jobs):
             name = trial_name(number)

@@ -23,6 +23,7 @@ from tuners.sealed_table import read_table, write_table
 
 SCHEMA_VERSION = 3
 MERGE_ABOVE = 64
+LARGE = 2**26  # bytes of a file that is left as it is: a reader takes none without bounds
 _LOOKS = 5  # at a folder that changes
 # Whatever else a row lacks while its trial runs.
 _NEVER_EMPTY = {"trial", "phase", "row", "seeds", "config", "status", "time", "seed_scores"}
@@ -333,7 +334,9 @@ def _remove_merged(folder: Path) -> None:
 def _merge(folder: Path, parts: list[Path]) -> None:
     """Puts the small files at the end into one; the large ones before stay as they are."""
     sizes = [path.stat().st_size for path in parts]
-    start = next(i for i in range(len(parts)) if sizes[i] <= sum(sizes[i + 1 :]))
+    small = (i for i in range(len(parts)) if LARGE > sizes[i] <= sum(sizes[i + 1 :]))
+    if (start := next(small, None)) is None:
+        return
     table = pa.concat_tables([_read_segments(path) for path in parts[start:]])
     write_table(folder / _part_name(_range(parts[start].name)[0], _range(parts[-1].name)[1]), table)
     _remove_merged(folder)

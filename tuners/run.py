@@ -366,11 +366,12 @@ def best_validated_trial(spec: SweepSpec, plan: Plan) -> str:
     best = {
         name: float(np.max(np.mean(curve[-FINAL_WINDOW:], axis=0)))
         for name, curve in scores.items()
-        if trials[name]["checkpoint"] is not None
+        # What diverged may have been the best until then; what it saved are no numbers.
+        if trials[name]["checkpoint"] is not None and trials[name]["stop_reason"] != "diverged"
     }
     if not best:
         raise BadInput(f"{plan.winner} won, but each of its validation trials failed")
-    return max(best, key=lambda name: best[name])
+    return max(best, key=lambda name: (trials[name]["stop_reason"] == "budget", best[name]))
 
 
 def _filmed_first(trial: dict[str, Any]) -> bool:

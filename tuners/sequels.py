@@ -50,10 +50,12 @@ def begin_with(spec: SweepSpec, before: SweepSpec) -> SweepSpec:
         raise BadInput(
             f"sweep '{before.name}' is of task {before.base.task}, but this one of {spec.base.task}"
         )
-    if spec.seed == before.seed:
+    spent = seeds_spent(before)
+    if spec.seed in spent:
         raise BadInput(
-            f"seed is {spec.seed}, as that of sweep '{before.name}': its best would be judged by"
-            " the seeds that chose them; leave --seed out, or take another"
+            f"seed is {spec.seed}, as that of sweep '{before.name}' or of one that it began with:"
+            " the best would be judged by the seeds that chose them; leave --seed out, or take"
+            " another"
         )
     if spec.searcher == "grid":
         raise BadInput("searcher grid has a place for each of its points; leave --warm-start out")
@@ -63,7 +65,12 @@ def begin_with(spec: SweepSpec, before: SweepSpec) -> SweepSpec:
     values = [entries for entries in found if entries][: spec.num_trials - 1]
     if not values:
         raise BadInput(f"sweep '{before.name}' has no trial that lies in this search space")
-    return replace(spec, warm_start=before.name, first_values=tuple(values))
+    return replace(spec, warm_start=before.name, first_values=tuple(values), earlier_seeds=spent)
+
+
+def seeds_spent(before: SweepSpec) -> tuple[int, ...]:
+    """Returns the seeds by which the best configurations of a sweep were chosen, in sequels too."""
+    return (before.seed, *before.earlier_seeds)
 
 
 def best_configs(spec: SweepSpec) -> list[TrialConfig]:

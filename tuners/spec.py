@@ -70,6 +70,8 @@ class SweepSpec:
         storage: address of the folder in the shared store that holds one folder a sweep, if any.
         warm_start: the sweep whose best configurations the first trials have; for information.
         first_values: values of trials 1, 2, ...; what they leave out is the searcher's.
+        earlier_seeds: of the sweeps by which ``first_values`` were chosen: that of ``warm_start``,
+            and of those that it began with in turn.
         extensions: trials added, each time the finished sweep was extended.
     """
 
@@ -98,6 +100,7 @@ class SweepSpec:
     storage: str | None = None
     warm_start: str | None = None
     first_values: Sequence[Mapping[str, Any]] = ()
+    earlier_seeds: Sequence[int] = ()
     extensions: Sequence[int] = ()
 
     def __post_init__(self) -> None:
@@ -241,7 +244,8 @@ class SweepSpec:
         entries["space"] = {name: domain.to_yaml() for name, domain in self.space.items()}
         entries["runs_dir"] = str(self.runs_dir)
         entries["first_values"] = [dict(values) for values in self.first_values]
-        entries["extensions"] = list(self.extensions)
+        for name in ("earlier_seeds", "extensions"):
+            entries[name] = list(getattr(self, name))
         return entries
 
     def save(self, folder: Path | None = None) -> None:
@@ -352,7 +356,8 @@ def load_spec(folder: Path) -> SweepSpec:
         entries = _read_spec_file(folder)["spec"]
         entries["base"] = TrialConfig.from_dict(entries["base"])
         entries["space"] = parse_stored_space(entries["space"])
-        entries["extensions"] = tuple(entries.get("extensions", ()))
+        for name in ("earlier_seeds", "extensions"):
+            entries[name] = tuple(entries.get(name, ()))
         entries["first_values"] = tuple(
             {name: as_choice(value) for name, value in values.items()}
             for values in entries.get("first_values", ())

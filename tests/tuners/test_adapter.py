@@ -271,19 +271,67 @@ def test_a_checkpoint_is_named_within_the_sweeps_folder(sweep):
     assert checkpoint == "tune/session-001/trial-000/checkpoint_000000"
 
 
-def test_the_last_two_checkpoints_of_each_trial_are_kept(sweep, tmp_path):
-    trials = [sweep.start(), sweep.start()]
-    for number in range(4):
-        for trial in trials[: 1 + (number < 2)]:
-            path = tmp_path / "kept" / trial.config["job"] / f"checkpoint_{number:06d}"
-            path.mkdir(parents=True)
-            (path / "state.safetensors").touch()
-            sweep.callback.on_checkpoint(0, [], trial, Checkpoint(str(path)))
-    kept = sorted(path.parent.name + path.name for path in (tmp_path / "kept").glob("*/*"))
-    assert kept == [
-        *("trial-000checkpoint_000002", "trial-000checkpoint_000003"),
-        *("trial-001checkpoint_000000", "trial-001checkpoint_000001"),
-    ]
+def save(sweep, trial, *numbers):
+    """Has Tune tell of checkpoints of a trial; returns where they lie."""
+    folder = sweep.folder.absolute() / "tune" / "session-001" / trial.config["job"]
+    for number in numbers:
+        path = folder / f"checkpoint_{number:06d}"
+        path.mkdir(parents=True)
+        (path / "state.safetensors").touch()
+        trial.checkpoint = Checkpoint(str(path))
+        sweep.callback.on_checkpoint(0, [], trial, trial.checkpoint)
+    return folder
+
+
+def kept_in(folder):
+    return sorted(int(path.name.removeprefix("checkpoint_")) for path in folder.iterdir())
+
+
+def test_the_last_two_checkpoints_of_each_trial_are_kept(sweep):
+    first, second = sweep.start(), sweep.start()
+    folders = save(sweep, first, 0, 1, 2, 3), save(sweep, second, 0, 1)
+    sweep.callback.on_step_end(0, [])
+    assert [kept_in(folder) for folder in folders] == [[2, 3], [0, 1]]
+
+
+def test_no_checkpoint_is_deleted_before_the_tables_are_as_far_as_the_next(sweep, monkeypatch):
+    """A resume takes none that is further than they are."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("tuners.adapter.monotonic", lambda: clock.now)
+    trial = sweep.start()
+    folder = save(sweep, trial, 0, 1, 2)
+    sweep.callback.on_step_end(0, [])
+    assert kept_in(folder) == [1, 2]
+    for number in (3, 4, 5):
+        clock.now += 0.2
+        save(sweep, trial, number)
+        sweep.callback.on_step_end(0, [])
+        assert kept_in(folder)[:2] == [1, 2], "not written yet"
+    clock.now += 1.0
+    sweep.callback.on_step_end(0, [])
+    assert kept_in(folder) == [4, 5]
+
+
+def test_checkpoints_of_a_trial_that_ended_are_deleted_too(sweep):
+    trial = sweep.start()
+    folder = save(sweep, trial, 0, 1, 2)
+    sweep.report(trial, 8, done=True)
+    sweep.complete(trial)
+    sweep.callback.on_step_end(0, [])
+    assert kept_in(folder) == [1, 2]
+
+
+def test_the_checkpoint_from_which_a_job_is_tried_again_stays(sweep):
+    """Each process that takes the job over begins there."""
+    trial = sweep.start()
+    folder = save(sweep, trial, 7)
+    sweep.callback.on_trial_error(0, [], trial)
+    again = sweep.start()
+    assert sweep.checkpoints["trial-000"].endswith("checkpoint_000007")
+    sweep.callback.on_checkpoint(0, [], again, trial.checkpoint)  # of that name: the first one
+    save(sweep, again, 8, 9, 10)
+    sweep.callback.on_step_end(0, [])
+    assert kept_in(folder) == [7, 9, 10]
 
 
 def test_what_came_in_is_written_about_once_a_second(sweep, monkeypatch):

@@ -88,7 +88,9 @@ def test_the_worst_quarter_goes_on_from_the_best(plan):
         assert values_of(job.config.at(0)) == values_of(donor), "its history is the donor's"
         ((begins, moved),) = job.config.schedule
         assert begins == INTERVAL
-        assert set(moved) == {"learning_rate", "reward.peak.weight"}, "nothing moves that cannot act any more"
+        assert set(moved) == {"learning_rate", "reward.peak.weight"}, (
+            "nothing moves that cannot act any more"
+        )
         now = job.config.at(INTERVAL)
         assert values_of(now) == values_of(donor) | moved
         assert now.hyperparameters["learning_rate"] != donor.hyperparameters["learning_rate"]

@@ -155,6 +155,18 @@ def test_many_small_files_become_one(tmp_path, writer):
     assert len(identities(tmp_path)) == MERGE_ABOVE + 3
 
 
+def test_large_files_are_left_as_they_are(tmp_path, writer, monkeypatch):
+    """A reader refuses a file beyond bounds, so none may grow there."""
+    fill(writer, MERGE_ABOVE + 1)
+    (large,) = (tmp_path / "segments.parquet").iterdir()
+    monkeypatch.setattr("tuners.results.LARGE", large.stat().st_size)
+    before = large.read_bytes()
+    fill(writer, 3 * MERGE_ABOVE, first=MERGE_ABOVE + 2)
+    assert large.read_bytes() == before
+    assert len(parts(tmp_path)) <= MERGE_ABOVE
+    assert len(identities(tmp_path)) == 4 * MERGE_ABOVE + 1
+
+
 def test_small_files_that_a_kill_left_beside_the_large_one_are_cleared_away(tmp_path, writer):
     """Other readers take the folder as one table."""
     fill(writer, MERGE_ABOVE)

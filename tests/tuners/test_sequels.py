@@ -8,7 +8,7 @@ from tests.tuners.small import SPACE, budget, names, refusal, small_spec, trial_
 from tuners.layout import COMPARISON_FILE
 from tuners.phases import Plan
 from tuners.results import ResultsWriter, config_json
-from tuners.sequels import begin_with, best_configs, extend
+from tuners.sequels import begin_with, best_configs, extend, seeds_spent
 from tuners.space import Choice, Uniform
 from tuners.spec import load_spec, prepare
 from tuners.tracking import origin
@@ -125,6 +125,17 @@ def test_a_warm_start_that_cannot_be_is_refused(finished, tmp_path):
 def test_what_some_seeds_chose_is_not_judged_by_them_again(finished, tmp_path):
     line = refusal(begin_with, small_spec(tmp_path, name="next"), finished[0])
     assert "seed is 0, as that of sweep 'sweep'" in line
+
+
+def test_nor_by_those_of_the_sweep_before_the_one_before(finished, tmp_path):
+    """A sweep of seed 0, one of seed 1 that began with its best, and one that begins with those."""
+    second = begin_with(small_spec(tmp_path, name="second", seed=1), finished[0])
+    assert seeds_spent(second) == (1, 0)
+    prepare(second, resume=False)
+    assert seeds_spent(load_spec(second.folder)) == (1, 0)
+    assert "or of one that it began with" in refusal(
+        begin_with, small_spec(tmp_path, name="third"), second
+    )
 
 
 def test_a_warm_start_that_has_no_place_is_refused(finished, tmp_path):

@@ -27,20 +27,27 @@ class PackedTrainable(tune.Trainable):
     The config of a job is what ``tuners/run.py`` makes of it for Tune.
     """
 
+    _place: Place | None
+    _pack: Any
+    _job: str
+
     def setup(self, config: dict[str, Any]) -> None:
-        """Begins the job."""
-        self._enter(config)
+        """Notes the job; it takes a slot when it is first asked for something.
+
+        Tune may hand the job to another process while this one starts, and then ends this one: the
+        slot that it took would be the other's.
+        """
+        self._next: dict[str, Any] | None = config
+        self._place, self._pack, self._job = None, None, ""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Leaves the slot, and begins the next job in one."""
-        place, pack, job = self._place, self._pack, self._job
-        self._enter(new_config, leaving=job)
-        if self._place != place:
-            _leave(pack, job)
+        """Notes the next job; until it takes a slot the last one keeps its own."""
+        self._next = new_config
         return True
 
     def step(self) -> dict[str, Any]:
         """Returns the row of the next segment once the pack has trained it."""
+        self._begin()
         return self._clock.mark(ray.get(self._pack.advance.remote(self._job)))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -49,6 +56,7 @@ class PackedTrainable(tune.Trainable):
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
         """Continues from a state that ``save_checkpoint`` had written; else from the start."""
+        self._begin()
         try:
             ray.get(self._pack.load.remote(self._job, checkpoint_dir))
         except ValueError as error:
@@ -56,8 +64,18 @@ class PackedTrainable(tune.Trainable):
             self._enter(self.config, leaving=self._job)
 
     def cleanup(self) -> None:
-        """Leaves the slot."""
+        """Leaves the slot, if it ever took one."""
         _leave(self._pack, self._job)
+
+    def _begin(self) -> None:
+        """Begins the job that was noted, and leaves the slot of the one before."""
+        if self._next is None:
+            return
+        config, self._next = self._next, None
+        place, pack, job = self._place, self._pack, self._job
+        self._enter(config, leaving=job or None)
+        if self._place != place:
+            _leave(pack, job)
 
     def _enter(self, config: dict[str, Any], leaving: str | None = None) -> None:
         """Takes a slot here; with none free, that of a trial whose process died."""
@@ -102,5 +120,7 @@ def _enter_one(keeper: Any, place: Place, config: dict[str, Any], **how: Any) ->
 
 
 def _leave(pack: Any, job: str) -> None:
+    if not job:
+        return
     with contextlib.suppress(RayActorError):  # it died: nobody has a slot there
         ray.get(pack.leave.remote(job))
