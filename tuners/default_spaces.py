@@ -81,7 +81,7 @@ def reward_space(task: str) -> dict[str, Domain]:
 def hyperparameter_space(task: str) -> dict[str, Domain]:
     """Returns the default space of PPO's hyperparameters; a deviation where actions have one."""
     space = dict(_HYPERPARAMETERS)
-    if TASKS[task].discrete:
+    if task in TASKS and TASKS[task].discrete:
         del space["init_log_std"]
     return space
 

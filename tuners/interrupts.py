@@ -6,15 +6,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+_asked = threading.Event()  # since this process began
+
 
 def take_sigterm_as_ctrl_c() -> None:
-    """Lets SIGTERM raise KeyboardInterrupt; again after Ray has started, which takes it over."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Lets both raise KeyboardInterrupt; again after Ray has started, which takes SIGTERM over.
+
+    Ctrl-C stays ignored where it is, as in a script's background.
+    """
+    signal.signal(signal.SIGTERM, _ask)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _ask)
+
+
+def _ask(number: int, frame: Any) -> None:
+    _asked.set()
+    raise KeyboardInterrupt
 
 
 @contextmanager
 def noticing(interrupted: threading.Event) -> Iterator[None]:
-    """Sets ``interrupted`` at the first such signal; a second is answered as before."""
+    """Sets ``interrupted`` at the first such signal; a second is answered as before.
+
+    Raises:
+        KeyboardInterrupt: there was one already, and what it raised was lost: whoever is called by
+            a library, as when garbage is collected, cannot raise.
+    """
+    if _asked.is_set():
+        raise KeyboardInterrupt
     before: dict[int, Any] = {}
 
     def restore() -> None:

@@ -90,8 +90,12 @@ class SegmentMetrics:
 def init_state(
     config: PPOConfig, task: Any, hyperparameters: Hyperparameters, seeds: Integer[Array, " S"]
 ) -> TrainState:
-    """Returns fresh training states, one a seed.  A seed alone decides its whole training."""
-    return jax.vmap(lambda seed: _init_one(config, task, hyperparameters, seed))(seeds)
+    """Returns fresh training states, one a seed.  A seed alone decides its whole training.
+
+    One seed after the other: jaxlib's QR factorisation, which draws orthogonal weights, of several
+    matrices at once waits on a CPU for threads that may all be waiting in another one.
+    """
+    return jax.lax.map(lambda seed: _init_one(config, task, hyperparameters, seed), seeds)
 
 
 def _init_one(

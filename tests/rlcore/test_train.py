@@ -1,5 +1,6 @@
 """Whole segments: what compiles once, what a seed decides, what diverges."""
 
+import re
 from dataclasses import replace
 
 import chex
@@ -57,6 +58,18 @@ def test_a_run_is_reproducible_bit_for_bit():
     one, other = (train(fresh_state(), segments=2) for _ in range(2))
     assert_same_bits(one, other)
     assert np.all(np.isfinite(one[1].score.score))
+
+
+def test_weights_are_drawn_from_one_matrix_at_a_time():
+    """jaxlib factorises several in threads of XLA's pool, and waits for them in others of it.
+
+    With two at once on two cores all of them may wait: a process hung in one of some 80 starts.
+    """
+    arguments = (SwingUp(), Hyperparameters().as_arrays(), jnp.arange(2, dtype=jnp.uint32))
+    program = init_state.lower(TINY, *arguments).as_text()
+    calls = re.findall(r"custom_call @lapack_[sd](\w+)_ffi.*-> \(?tensor<([\dx]+)xf", program)
+    assert {name for name, _ in calls} == {"geqrf", "orgqr"}
+    assert {shape.count("x") for _, shape in calls} == {1}, calls
 
 
 def test_one_program_serves_all_that_is_traced(one_segment):

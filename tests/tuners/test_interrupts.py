@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: the first is noticed, the second raises."""
 
+import contextlib
 import signal
 import threading
 
@@ -9,8 +10,9 @@ from tuners.interrupts import noticing, take_sigterm_as_ctrl_c
 
 
 @pytest.fixture(autouse=True)
-def handlers():
-    """Puts back those of pytest."""
+def handlers(monkeypatch):
+    """Puts back those of pytest; nobody has been asked to stop."""
+    monkeypatch.setattr("tuners.interrupts._asked", threading.Event())
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     yield
@@ -22,6 +24,23 @@ def test_sigterm_raises_what_ctrl_c_does():
     take_sigterm_as_ctrl_c()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_lost_is_raised_before_anything_is_begun(number):
+    """In a callback of a library it is: JAX has one for the garbage collector."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    take_sigterm_as_ctrl_c()
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(number)
+    with pytest.raises(KeyboardInterrupt), noticing(threading.Event()):
+        raise AssertionError("it began")
+
+
+def test_a_ctrl_c_that_is_ignored_stays_so():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    take_sigterm_as_ctrl_c()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
