@@ -7,7 +7,7 @@ from tuners.errors import BadInput
 from tuners.phases import BASELINE
 from tuners.report.hacking import hack_lines
 from tuners.report.sweep_record import SweepRecord
-from tuners.report.term_advice import effect_lines, final_config, has_effect, term_lines
+from tuners.report.term_advice import effect_lines, has_effect, term_lines
 from tuners.space import Choice
 
 EDGE = 0.05  # of a range, as it is drawn
@@ -40,7 +40,7 @@ def edges(record: SweepRecord) -> list[Edge]:
     """
     if record.winner is None or record.winner == BASELINE:
         return []
-    config = final_config(record, record.winner)
+    config = record.final_config(record.winner)
     found = []
     for name, domain in record.spec.space.items():
         value = value_of(config, name)

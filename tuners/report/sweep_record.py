@@ -103,6 +103,14 @@ class SweepRecord:
             raise KeyError(row)
         return self._configs[found["trial"]]
 
+    def final_config(self, row: str) -> TrialConfig:
+        """Returns what a row of the final table trained; of a schedule, what held in the end.
+
+        Raises:
+            KeyError: no trial of that row is in the tables.
+        """
+        return self.config_of_row(row).at(self.spec.base.full_length)
+
     def judged(self, trial: Mapping[str, Any]) -> float:
         """Returns a trial's objective, so that those that ended early can be compared too.
 

@@ -74,7 +74,7 @@ def term_statistics(record: SweepRecord, row: str) -> list[TermStatistics]:
     segments = row_segments(record, row)
     weights = {
         name: settings["weight"]
-        for name, settings in active_terms(final_config(record, row)).items()
+        for name, settings in active_terms(record.final_config(row)).items()
         if "weight" in settings
     }
     if not segments or not weights:
@@ -102,11 +102,6 @@ def term_statistics(record: SweepRecord, row: str) -> list[TermStatistics]:
         )
         for name, weight in weights.items()
     ]
-
-
-def final_config(record: SweepRecord, row: str) -> TrialConfig:
-    """Returns what a row trained; of a schedule, what held in the end."""
-    return record.config_of_row(row).at(record.spec.base.full_length)
 
 
 def row_segments(record: SweepRecord, row: str) -> list[Mapping[str, Any]]:
@@ -146,7 +141,7 @@ def term_remark(term: TermStatistics, others: int, combine: str) -> str:
 def term_lines(record: SweepRecord, row: str) -> list[str]:
     """Returns a warning for each term of a row's reward that does nothing, or too much."""
     found = term_statistics(record, row)
-    combine = final_config(record, row).reward.get("combine", "sum")
+    combine = record.final_config(row).reward.get("combine", "sum")
     remarks = {term.name: term_remark(term, len(found) - 1, combine) for term in found}
     owner = "winner" if row == record.winner else record.row_label(row)
     return [f"In the {owner}'s reward, {name} {text}." for name, text in remarks.items() if text]

@@ -36,7 +36,7 @@ from tuners.report.results_table import about_test, interval
 from tuners.report.reward_charts import hacking_chart, terms_chart
 from tuners.report.space_charts import importance_chart, parallel_chart, slices_chart
 from tuners.report.sweep_record import SweepRecord, load_record
-from tuners.report.term_advice import final_config, term_effects, term_remark, term_statistics
+from tuners.report.term_advice import term_effects, term_remark, term_statistics
 from tuners.validate import COLUMNS, verdict
 
 MAX_BYTES = 15 * 2**20
@@ -241,7 +241,7 @@ def _terms(record: SweepRecord, row: str) -> Iterator[str]:
     found = term_statistics(record, row)
     if not found:
         return
-    combine = final_config(record, row).reward.get("combine", "sum")
+    combine = record.final_config(row).reward.get("combine", "sum")
     yield f"<h3>{escape(record.row_label(row))}: its terms, combined by {escape(combine)}</h3>"
     yield table(
         ["term", "weight", "mean, first", "mean, last", "least", "greatest", "share of size", ""],

@@ -11,7 +11,6 @@ from tuners.report.advice import Edge, edge_lines, edges, warnings_of
 from tuners.report.sweep_record import load_record
 from tuners.report.term_advice import (
     TermStatistics,
-    final_config,
     has_effect,
     term_effects,
     term_remark,
@@ -144,7 +143,7 @@ def test_a_reward_that_was_changed_on_the_way_is_described_as_it_was_in_the_end(
     record = load_record(made.write())
     (cos,) = (term for term in term_statistics(record, WINNER) if term.name == "cos")
     assert cos.weight == 0.25
-    assert final_config(record, WINNER).reward["combine"] == "product"
+    assert record.final_config(WINNER).reward["combine"] == "product"
 
 
 def statistics(share, span):
