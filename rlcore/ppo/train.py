@@ -23,7 +23,7 @@ from rlcore.ppo.rollout import (
 )
 from rlcore.ppo.update import Samples, UpdateMetrics, make_optimizer, optimize
 from rlcore.rewards import TERMS, RewardParams, shaped_reward
-from rlcore.types import PyTree, named_key
+from rlcore.types import PyTree, Transition, named_key
 
 
 @struct.dataclass
@@ -268,14 +268,13 @@ def _samples(
     config: PPOConfig,
     task: Any,
     params: PyTree,
-    transitions: Any,
+    transitions: Transition,
     reward: Float[Array, "T B"],
     hyperparameters: Hyperparameters,
 ) -> Samples:
     """Returns what the losses read: log probabilities, values, advantages and targets."""
     observation = task.observe(transitions.state)
-    value = networks.value(config, params["critic"], observation)
-    next_value = networks.value(config, params["critic"], task.observe(transitions.next_state))
+    value, next_value = _values(config, task, params["critic"], transitions)
     advantage = generalized_advantages(
         reward,
         value,
@@ -292,6 +291,31 @@ def _samples(
         params["actor"], transitions.output, transitions.action
     )
     return Samples(observation, transitions.action, log_prob, value, advantage, target)
+
+
+def _values(
+    config: PPOConfig, task: Any, critic_params: PyTree, transitions: Transition
+) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
+    """Returns the critic's value of each step's state, and of the state that it led to.
+
+    That is the next step's state, but after the last step and at a time limit, which an environment
+    meets at most once in a horizon: only there is the critic asked again.  What it says after a
+    termination, of the next episode, no advantage reads.
+    """
+    steps, horizon = config.rollout_length, task.horizon // config.action_repeat
+    truncated = transitions.truncated
+    limits = [
+        begin + jnp.argmax(truncated[begin : begin + horizon], axis=0)
+        for begin in range(0, steps, horizon)
+    ]
+    rows = jnp.stack([jnp.full(config.num_envs, steps - 1), *limits])
+    led_to = jax.tree.map(
+        lambda leaf: leaf[rows, jnp.arange(config.num_envs)], transitions.next_state
+    )
+    observations = [task.observe(transitions.state), task.observe(led_to)]
+    value = networks.value(config, critic_params, jnp.concatenate(observations))
+    value_at_limit = jnp.repeat(value[steps + 1 :], horizon, axis=0)[:steps]
+    return value[:steps], jnp.where(truncated, value_at_limit, value[1 : steps + 1])
 
 
 def _learning_rate(hyperparameters: Hyperparameters, env_steps: Int[Array, ""]) -> Array:

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from rlcore.ppo import networks
 from rlcore.ppo.config import PPOConfig
 from rlcore.ppo.rollout import EpisodeState, begin_episodes, collect, decide, follow_returns
-from rlcore.ppo.train import RunningVariance
+from rlcore.ppo.train import RunningVariance, _values
 
 T, B = 12, 3
 
@@ -235,3 +235,22 @@ def test_running_variance_is_that_of_all_values_seen(batches, offset):
         assert running.count == seen.size
         np.testing.assert_allclose(running.mean, np.mean(seen), rtol=1e-12, atol=1e-10)
         np.testing.assert_allclose(running.std, np.std(seen), rtol=1e-9, atol=1e-7)
+
+
+@pytest.mark.parametrize("ends_after", [1e9, 3.0], ids=["time limits", "terminations"])
+@pytest.mark.parametrize("length", [3, 5, T])
+def test_the_value_of_the_state_that_a_step_led_to(x64, length, ends_after):
+    task, config = Counting(ends_after), config_of(length)
+    episodes = fresh_episodes(lengths=(0.0, 2.0, 4.0))
+    _, transitions = rollout(task, length, episodes)
+    critic = networks.critic(config).init(jax.random.key(2), jnp.zeros((1, 2)))
+
+    value, next_value = _values(config, task, critic, transitions)
+
+    expected = networks.value(config, critic, task.observe(transitions.state))
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    expected = networks.value(config, critic, task.observe(transitions.next_state))
+    read = ~np.asarray(transitions.terminated)
+    np.testing.assert_allclose(next_value[read], expected[read], rtol=1e-12)
+    if ends_after > 5:
+        assert read.all() and np.asarray(transitions.truncated).sum(axis=0).max() == -(-length // 5)
