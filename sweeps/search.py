@@ -26,7 +26,7 @@ from tuners.phases import BASELINE, TASK_SCORE
 from tuners.ray_settings import apply_ray_settings, joins_cluster
 from tuners.sequels import begin_with, extend, seeds_spent
 from tuners.space import Domain, load_space
-from tuners.spec import SweepSpec, check_code_version, make_spec, prepare
+from tuners.spec import SweepSpec, check_code_version, check_is_search, make_spec, prepare
 from tuners.store import check_address
 from tuners.tracking import run_link
 from tuners.validate import COLUMNS, Estimate, verdict
@@ -157,9 +157,7 @@ def _make_spec(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]
         prepare(spec, resume=False)
         return spec
     spec = _find(flags, getattr(flags, goes_on[0]))
-    if not spec.space:
-        what = "a run of train.py" if spec.preset == "train" else "a comparison of shapes"
-        raise BadInput(f"'{spec.name}' is {what}, and no search")
+    check_is_search(spec)
     check_code_version(spec.folder)
     prepare(spec, resume=True)
     return spec

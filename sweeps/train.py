@@ -26,7 +26,7 @@ class Flags:
     name: str | None = None
     """Name of the run; task and time if not given."""
     resume: str | None = None
-    """Name of an interrupted run to go on with."""
+    """Name of an interrupted run to go on with; other flags do not apply."""
     seed: int | None = None
     """Decides the training seeds; 0 if not given."""
     seeds_per_trial: int | None = None

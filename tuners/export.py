@@ -34,6 +34,7 @@ from tuners.layout import (
 from tuners.login import whole_uri
 from tuners.outputs import check_writable
 from tuners.results import read_trials
+from tuners.spec import check_is_search, load_spec
 from tuners.store import fetch
 from tuners.tracking import SUMMARY, read_state
 from tuners.validate import FINAL_WINDOW, read_comparison
@@ -66,10 +67,10 @@ def load_best(folder: Path) -> Best:
     """Returns the winner of a finished sweep.
 
     Raises:
-        BadInput: the sweep has not finished, or its checkpoint is gone or damaged.
+        BadInput: it is no search or has not finished, or its checkpoint is gone or damaged.
     """
-    path = folder / COMPARISON_FILE
-    if not path.exists():
+    if not (folder / COMPARISON_FILE).exists():
+        check_is_search(load_spec(folder))
         raise BadInput(
             f"sweep '{folder.name}' has not finished; go on with it: --resume {folder.name}"
         )

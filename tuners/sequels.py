@@ -8,7 +8,7 @@ from tuners.errors import BadInput
 from tuners.layout import COMPARISON_FILE
 from tuners.phases import BASELINE
 from tuners.results import read_trials
-from tuners.spec import SweepSpec
+from tuners.spec import SweepSpec, check_is_search
 from tuners.validate import read_comparison
 
 
@@ -43,9 +43,10 @@ def begin_with(spec: SweepSpec, before: SweepSpec) -> SweepSpec:
     What lies outside this sweep's space is left to its searcher.
 
     Raises:
-        BadInput: ``before`` solves another task, was judged by the same seeds, or has nothing to
-            give.
+        BadInput: ``before`` is no search or of another task, was judged by the same seeds, or has
+            nothing to give.
     """
+    check_is_search(before)
     if before.base.task != spec.base.task:
         raise BadInput(
             f"sweep '{before.name}' is of task {before.base.task}, but this one of {spec.base.task}"

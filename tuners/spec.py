@@ -342,6 +342,17 @@ def prepare(spec: SweepSpec, *, resume: bool) -> None:
             raise taken from error
 
 
+def check_is_search(spec: SweepSpec) -> None:
+    """Refuses what searched nothing: there is no winner, and nothing to compare it with.
+
+    Raises:
+        BadInput: what it is instead.
+    """
+    if not spec.space:
+        what = "a run of train.py" if spec.preset == "train" else "a comparison of shapes"
+        raise BadInput(f"'{spec.name}' is {what}, and no search")
+
+
 def load_spec(folder: Path) -> SweepSpec:
     """Returns the spec of the sweep in ``folder``.
 

@@ -130,6 +130,9 @@ COMMANDS = {
     # exports
     "export_best --sweep unknown": "'unknown'",
     "export_best --sweep taken --out new": "has not finished",
+    "export_best --sweep trained --out new": "'trained' is a run of train.py",
+    "compare taken shapes": "'shapes' is a comparison of shapes",
+    f"{SMOKE} --warm-start trained": "'trained' is a run of train.py",
     "export_best --sweep taken --out export": "export exists",
     "export_best --sweep taken --out file": "file exists",
     "export_best --sweep taken --out file/new": "file is not a folder",

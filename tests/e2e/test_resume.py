@@ -245,18 +245,20 @@ def test_a_killed_driver_takes_ray_along(killed_asha):
         assert not alive(int(worker.rpartition(":")[2]))
 
 
-def test_a_sweep_whose_ray_dies_ends_with_a_line(make_scripts):
+@pytest.mark.parametrize("part", ["/raylet/raylet ", "/gcs_server "], ids=["raylet", "gcs"])
+def test_a_sweep_whose_ray_dies_ends_with_a_line(make_scripts, part):
     """Trials that are tried again would wait for ever for a process."""
     scripts = make_scripts("ray_died")
     flags = ("--preset", "smoke", "--budget", "16777216")
     running = scripts.start("reward_search", *flags, "--name", "ray_died")
     wait_for(early, running, scripts.folder / "runs" / "ray_died")
-    (raylet,) = (p for p in descendants(running.pid) if "/raylet/raylet " in command_line(p))
-    kill(raylet)
+    (doomed,) = (p for p in descendants(running.pid) if part in command_line(p))
+    kill(doomed)
     finished = running.wait(300)
     assert finished.code == 1, finished
-    assert "Ray's node on this machine has died" in finished.stderr.splitlines()[-1], finished
-    assert "--resume" in finished.stderr.splitlines()[-1]
+    last = finished.stderr.splitlines()[-1]
+    assert "Ray's node on this machine, or its head, has died" in last, finished
+    assert "--resume" in last
 
 
 def test_a_killed_sweep_with_asha_ends_well(killed_asha):

@@ -20,7 +20,8 @@ _ANSWERS_WITHIN = 3.0  # seconds to open a connection
 _LOOKS_EVERY = 5.0  # seconds, whether Ray is there
 _SHOW_CURSOR = "\x1b[?25h"  # which the live screen had hidden
 _RAY_DIED = (
-    "error: Ray's node on this machine has died; what was reported is kept, and --resume goes on"
+    "error: Ray's node on this machine, or its head, has died; what was reported is kept, and"
+    " --resume goes on"
 )
 
 
@@ -48,22 +49,29 @@ def joined(address: str | None, script: str = "sweeps/reward_search.py") -> Iter
 
 @contextmanager
 def _ending_with_ray() -> Iterator[None]:
-    """Ends this process, with a line, if Ray's node on this machine dies: Tune would wait for ever.
+    """Ends this process, with a line, if Ray's node here or its head dies: Tune would wait for it.
 
     At once and without cleaning up, as a kill would: all of that would wait for Ray as well.  What
     was reported is in the tables by then.
     """
     import ray
 
-    ended, here = threading.Event(), ray.get_runtime_context().get_node_id()
+    context = ray.get_runtime_context()
+    ended, here, head = threading.Event(), context.get_node_id(), _resolved(context.gcs_address)
+
+    def is_dead() -> bool:
+        if _is_refused(head):
+            return True
+        with suppress(Exception):  # what holds the table of nodes does not answer
+            return any(node["NodeID"] == here and not node["Alive"] for node in ray.nodes())
+        return False
 
     def watch() -> None:
         while not ended.wait(_LOOKS_EVERY):
-            with suppress(Exception):  # what holds the table of nodes does not answer
-                if any(node["NodeID"] == here and not node["Alive"] for node in ray.nodes()):
-                    print(f"{_SHOW_CURSOR * sys.stderr.isatty()}{_RAY_DIED}", file=sys.stderr)
-                    sys.stderr.flush()
-                    os._exit(1)
+            if is_dead():
+                print(f"{_SHOW_CURSOR * sys.stderr.isatty()}{_RAY_DIED}", file=sys.stderr)
+                sys.stderr.flush()
+                os._exit(1)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -177,6 +185,17 @@ def _resolved(address: str) -> tuple[str, int]:
     """Returns the IP and the port of HOST:PORT."""
     host, _, port = address.rpartition(":")
     return socket.gethostbyname(host.strip("[]")), int(port)
+
+
+def _is_refused(where: tuple[str, int]) -> bool:
+    """Returns whether nothing listens there; a machine that is silent is Ray's to judge."""
+    try:
+        with socket.create_connection(where, timeout=_ANSWERS_WITHIN):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
 
 
 def _answers(where: tuple[str, int]) -> bool:

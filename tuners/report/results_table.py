@@ -13,6 +13,7 @@ from tuners.report.result_charts import objective_title
 from tuners.report.sweep_record import SweepRecord, never_stopped
 from tuners.validate import COLUMNS, Estimate, measure
 
+UNSEARCHED = "Nothing was searched."
 _NOT_YET = "The test is not done yet: it begins when search and validation have ended."
 
 
@@ -27,12 +28,13 @@ def about_test(record: SweepRecord, charts: Mapping[str, Chart | None]) -> Itera
             "note",
         )
     if charts["seeds"] is None:
-        yield paragraph(_NOT_YET, "soft")
+        yield paragraph(_NOT_YET if record.spec.space else UNSEARCHED, "soft")
     else:
         yield figure(charts["seeds"])
         yield figure_or(charts["curves"], _NOT_YET)
-    yield "<h3>From search to test</h3>"
-    yield from _finalists(record)
+    if record.spec.space:
+        yield "<h3>From search to test</h3>"
+        yield from _finalists(record)
 
 
 def _test_table(record: SweepRecord) -> str:

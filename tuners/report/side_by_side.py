@@ -13,6 +13,7 @@ from tuners.report.page import Cell, figure_or, page, paragraph, section, table
 from tuners.report.result_charts import column_panels, objective_title
 from tuners.report.results_table import shown
 from tuners.report.sweep_record import SweepRecord, load_record
+from tuners.spec import check_is_search
 from tuners.validate import COLUMNS
 
 TITLES = (
@@ -42,7 +43,8 @@ def load_sweeps(folders: Sequence[Path]) -> list[SweepRecord]:
     """Returns the sweeps in some folders.
 
     Raises:
-        BadInput: fewer than two, one twice, one that is not there, or sweeps of different tasks.
+        BadInput: fewer than two, one twice, one that is not there or is no search, or sweeps of
+            different tasks.
     """
     names = [folder.name for folder in folders]
     if len(names) < 2:
@@ -53,6 +55,8 @@ def load_sweeps(folders: Sequence[Path]) -> list[SweepRecord]:
     if twice is not None:
         raise BadInput(f"sweep '{twice}' is given twice")
     records = [load_record(folder) for folder in folders]
+    for record in records:
+        check_is_search(record.spec)
     tasks = {record.spec.base.task: record.spec.name for record in records}
     if len(tasks) > 1:
         (one, first), (other, second) = list(tasks.items())[:2]

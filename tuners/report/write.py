@@ -32,7 +32,7 @@ from tuners.report.result_charts import (
     search_chart,
     seeds_chart,
 )
-from tuners.report.results_table import about_test, interval
+from tuners.report.results_table import UNSEARCHED, about_test, interval
 from tuners.report.reward_charts import hacking_chart, terms_chart
 from tuners.report.space_charts import importance_chart, parallel_chart, slices_chart
 from tuners.report.sweep_record import SweepRecord, load_record
@@ -117,7 +117,7 @@ def _head(record: SweepRecord) -> Iterator[str]:
     lines = warnings_of(record)
     if lines:
         yield f'<div class="warnings"><h2>To be wary of</h2>{bullets(lines, "")}</div>'
-    elif record.winner is None:
+    elif record.winner is None and record.spec.space:
         yield paragraph(
             "No warning so far; edges and a winner's terms are judged at the end.", "fine"
         )
@@ -129,6 +129,8 @@ def _head(record: SweepRecord) -> Iterator[str]:
 
 def _about(record: SweepRecord) -> str:
     spec = record.spec
+    if not spec.space:
+        return f"Task {spec.base.task} · up to {spec.base.full_length:,} env_steps a seed"
     scheduler = f"scheduler {spec.scheduler}" if spec.scheduler != "none" else "no scheduler"
     return (
         f"Task {spec.base.task} · searcher {spec.searcher} · {scheduler} · objective"
@@ -140,6 +142,8 @@ def _about(record: SweepRecord) -> str:
 
 def _progress(record: SweepRecord) -> str:
     """Returns how far an unfinished sweep is, and what leads it."""
+    if not record.spec.space:
+        return UNSEARCHED
     ended, trials = len(record.ended), record.spec.num_trials
     said = f"Not finished: {ended} of {trials} trials of the search have ended"
     reported = [trial for trial in record.search if trial["objective"] is not None]
@@ -184,7 +188,7 @@ def _sections(record: SweepRecord, charts: Mapping[str, Chart | None], count: in
 
 def _changes(record: SweepRecord) -> Iterator[str]:
     if record.winner is None:
-        yield paragraph("There is no winner yet.", "soft")
+        yield paragraph("There is no winner yet." if record.spec.space else UNSEARCHED, "soft")
         return
     if record.winner == BASELINE:
         yield paragraph("Nothing: the hand-tuned baseline won.")
@@ -197,7 +201,7 @@ def _parameters(
     record: SweepRecord, charts: Mapping[str, Chart | None], count: int
 ) -> Iterator[str]:
     if not record.spec.space:
-        yield paragraph("Nothing was searched.", "soft")
+        yield paragraph(UNSEARCHED, "soft")
         return
     yield figure_or(
         charts["importance"],

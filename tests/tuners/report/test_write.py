@@ -237,6 +237,7 @@ def test_a_run_that_searched_nothing_has_a_report(tmp_path):
     tables.trial("trial-000", curve(500.0), row="baseline")
     page = Page(write_report(tables.write()))
     assert "Nothing was searched." in page.sections["parameters"]
+    assert "Not finished" not in page.text and "no winner yet" not in page.text
 
 
 def test_a_sweep_that_is_not_there_is_bad_input(tmp_path):
