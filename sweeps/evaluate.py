@@ -38,7 +38,7 @@ def main(flags: Flags) -> int:
     from tuners.outputs import check_out_file
 
     if flags.video is not None:
-        check_out_file(flags.video, "--video")
+        check_out_file(flags.video, "--video", ".mp4")
     if flags.simulator is not None:
         return _elsewhere(flags, flags.simulator)
     scores, recording = evaluate_export(flags.export, flags.episodes, flags.seed)

@@ -46,8 +46,8 @@ def _first_bytes(path: Path, count: int) -> bytes:
         return file.read(count)
 
 
-def check_out_file(path: Path, what: str) -> None:
-    """Refuses a file that cannot be written.
+def check_out_file(path: Path, what: str, suffix: str | None = None) -> None:
+    """Refuses a file that cannot be written, or whose name does not say what it will be.
 
     Raises:
         BadInput: why.
@@ -55,6 +55,8 @@ def check_out_file(path: Path, what: str) -> None:
     check_writable(path, what)
     if path.is_dir():
         raise BadInput(f"{what} {path} is a folder; name a file in it")
+    if suffix is not None and path.suffix.lower() != suffix:
+        raise BadInput(f"{what} is {path}, but must end in {suffix}")
 
 
 def check_writable(path: Path, what: str) -> None:

@@ -29,5 +29,5 @@ TERMS: dict[str, dict[str, Term]] = {
 SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "swingup": swingup.SHAPES,
     "balance": balance.SHAPES,
-    "dmc_swingup": swingup.SHAPES,
+    "dmc_swingup": swingup.DMC_SHAPES,
 }

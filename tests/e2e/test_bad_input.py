@@ -214,6 +214,7 @@ COMMANDS = {
     "evaluate export --in atari": "gymnasium, dm_control",
     "evaluate export --in gymnasium --video a.mp4": "leave out --in",
     "evaluate export --video runs": "runs is a folder",
+    "evaluate export --video a.gif": "a.gif, but must end in .mp4",
     "evaluate export --video file/a.mp4": "file is not a folder",
     # more places and names
     f"{SMOKE} --name {LONG}": "up to 100 letters",

@@ -101,6 +101,16 @@ def test_the_baseline_by_hand():
     np.testing.assert_allclose(reward_of(SHAPES["swingup"]["baseline"], after=upright), 2.222375)
 
 
+def test_a_hanging_pole_costs_nothing_where_every_episode_begins_with_one():
+    """It would pay to end the episode at the rail, which is nearer than the upright pole."""
+    hanging = CartPoleState.from_array(jnp.array([0.0, 0.0, jnp.pi, 0.0]))
+    found = [
+        reward_of(SHAPES[task]["baseline"], after=hanging, action=jnp.zeros(1))
+        for task in ("swingup", "dmc_swingup")
+    ]
+    np.testing.assert_allclose(found, [-1.0, 0.0], atol=1e-6)
+
+
 def test_a_sum_by_hand():
     values = {"cos.weight": 2.0, "velocity.weight": 0.5, "height01.weight": -1.0}
     np.testing.assert_allclose(reward_of(values), 2 * 0.5 + 0.5 * -4 - 0.75, rtol=1e-6)
