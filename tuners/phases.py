@@ -217,7 +217,11 @@ class Plan:
         return len(self.outcomes) >= self.num_search_jobs and self._all_ended(names)
 
     def _ranked(self) -> list[str]:
-        """Returns the rows that were trained in full, but for the baseline, the best first."""
+        """Returns the rows that were trained in full, but for the baseline, the best first.
+
+        Of equally good ones that with the higher final score: where none gets above the threshold,
+        all have the same steps to it.
+        """
         full = {
             self.jobs[name].row: outcome
             for name, outcome in self.outcomes.items()
@@ -225,7 +229,8 @@ class Plan:
         }
         full.pop(BASELINE, None)
         fronts = pareto_ranks(full) if self.spec.objective == PARETO else dict.fromkeys(full, 0)
-        return sorted(full, key=lambda row: (fronts[row], -full[row].objective, row))
+        ends = {row: (-outcome.objective, -outcome.final_score) for row, outcome in full.items()}
+        return sorted(full, key=lambda row: (fronts[row], *ends[row], row))
 
     def _make_job(self, chosen: NextJob) -> Job:
         return Job(*chosen, config=self.config_of(chosen.row))

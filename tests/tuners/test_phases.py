@@ -142,6 +142,13 @@ def test_trials_left_out_by_an_earlier_run_are_handed_out(spec):
     assert plan.finalists == ["trial-001"]
 
 
+def test_of_equally_good_finalists_those_with_the_higher_score_are_taken(tmp_path):
+    plan = Plan(small_spec(tmp_path, num_finalists=2, objective="steps_to_threshold"))
+    scores = (0.0, 300.0, 500.0, 400.0)
+    search(plan, *[Outcome(-1.0, "budget", final_score=score) for score in scores])
+    assert plan.finalists == ["trial-002", "trial-003"]
+
+
 def test_equally_good_finalists_are_taken_by_number(tmp_path):
     plan = Plan(small_spec(tmp_path, num_finalists=2))
     jobs = [plan.next_job() for _ in range(4)]
