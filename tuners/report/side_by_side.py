@@ -21,6 +21,7 @@ TITLES = (
     *(column.title for column in COLUMNS.values()),
     *("P(better)", "over-tuning gap"),
 )
+CONSTANTS = "constants"
 _NOT_YET = ("–", "")
 
 
@@ -97,10 +98,16 @@ def best_so_far(record: SweepRecord, *, by: str | None = None) -> list[Milestone
 def lines_of(records: Sequence[SweepRecord]) -> list[list[Cell]]:
     """Returns the table: a line for each of ``TITLES``, a cell a sweep after the title.
 
-    A cell of two parts has the interval second.
+    A cell of two parts has the interval second.  Sweeps in worlds of their own have a line for them
+    first: a score in one is none in the other.
     """
     columns = [_column(record) for record in records]
-    return [[title, *cells] for title, *cells in zip(TITLES, *columns, strict=True)]
+    lines = [[title, *cells] for title, *cells in zip(TITLES, *columns, strict=True)]
+    constants = [record.spec.base.constants for record in records]
+    if any(constants):
+        worlds = [", ".join(f"{key} {own[key]:g}" for key in sorted(own)) for own in constants]
+        lines.insert(0, [CONSTANTS, *(world or "the task's own" for world in worlds)])
+    return lines
 
 
 def _column(record: SweepRecord) -> list[Cell]:

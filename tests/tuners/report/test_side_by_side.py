@@ -3,7 +3,7 @@
 import pytest
 
 from tests.tuners.report.tables import WINNER, Page, Tables, curve, finished_sweep, values_in
-from tests.tuners.small import SEGMENT, refusal, small_spec
+from tests.tuners.small import SEGMENT, SPACE, refusal, small_spec
 from tuners.config import baseline
 from tuners.report.side_by_side import (
     TITLES,
@@ -16,7 +16,7 @@ from tuners.report.side_by_side import (
     write_comparison,
 )
 from tuners.report.sweep_record import load_record
-from tuners.space import Uniform
+from tuners.space import Choice, Uniform
 
 STEP = 2 * SEGMENT / 1e6  # of a segment: two seeds
 
@@ -48,6 +48,14 @@ def test_the_table_has_what_there_is(records):
     assert lines["final score"][1] == ("–", "")
     assert lines["P(better)"] == ["1.00 / 1.00 / 1.00", "–"]
     assert lines["over-tuning gap"] == ["+165", "–"]
+
+
+def test_sweeps_in_different_worlds_say_so(tmp_path):
+    heavy = {"task.pole_mass": Choice((0.15,)), "task.gravity": Choice((9.0,))}
+    for name, world in (("one", {}), ("two", heavy)):
+        Tables(tmp_path, name=name, space=SPACE | world).write()
+    lines = lines_of(load_sweeps([tmp_path / "one", tmp_path / "two"]))
+    assert lines[0] == ["constants", "the task's own", "gravity 9, pole_mass 0.15"]
 
 
 def test_what_a_search_spent_counts_all_seeds_and_only_the_search(records):
