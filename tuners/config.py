@@ -17,7 +17,7 @@ from rlcore.rewards.compose import MULTIPLIED, reward_defaults
 from rlcore.tasks import TASKS
 from tuners.errors import BadInput
 from tuners.reading import read_yaml
-from tuners.space import Choice, Route, Space, is_number
+from tuners.space import Choice, Route, Space, hint_for_text, is_number
 
 # name: (lowest, highest, whether the lowest itself is allowed)
 _RANGES: dict[str, tuple[float, float, bool]] = {
@@ -312,7 +312,7 @@ def check_value(task: str, name: str, value: Any) -> None:
             raise BadInput(f"{name} is {value!r}; allowed: true, false")
         return
     if not is_number(value):
-        raise BadInput(f"{name} is {value!r}, but must be a finite number")
+        raise BadInput(f"{name} is {value!r}, but must be a finite number{hint_for_text(value)}")
     low, high, closed = (_RANGES | _TERM_RANGES).get(name, (-1e6, 1e6, True))
     if where == "task":
         low, high, closed = 0.0, 1e6, False

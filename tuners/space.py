@@ -7,6 +7,7 @@ static config (one compile per value).
 
 import itertools
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from tuners.reading import read_yaml
 
 Route = Literal["static", "hyperparameter", "reward", "task"]
 MAX_GRID = 100_000
+_EXPONENT = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,7 @@ def _parse_range(name: str, kind: str, values: Any) -> Uniform:
     if not numbers or not all(is_number(value) for value in values):
         raise BadInput(
             f"{name} has {kind} {values!r}, but must give two finite numbers [low, high]"
+            f"{hint_for_text(values)}"
         )
     low, high = float(values[0]), float(values[1])
     if low >= high:
@@ -257,6 +260,14 @@ def _parse_range(name: str, kind: str, values: Any) -> Uniform:
     if kind == "one_minus_log_uniform" and high >= 1:
         raise BadInput(f"{name} has {kind} [{low:g}, {high:g}]: its range must stay below 1")
     return _RANGE_KINDS[kind](low, high)
+
+
+def hint_for_text(value: Any) -> str:
+    """Returns how to write what YAML took for text although it looks like a number: 1e-3."""
+    texts = value if isinstance(value, list) else [value]
+    looks = any(isinstance(text, str) and _EXPONENT.fullmatch(text) for text in texts)
+    hint = "; in YAML a number with an exponent has a point and a sign, as 1.0e-3 or 1.0e+6"
+    return hint if looks else ""
 
 
 def is_number(value: Any) -> bool:

@@ -109,6 +109,7 @@ def test_later_values_replace_earlier_ones():
         ("gamma", float("nan"), "finite number"),
         ("gamma", float("inf"), "finite number"),
         ("gamma", "0.9", "gamma is '0.9', but must be a finite number"),
+        ("learning_rate", "1e-3", "finite number; in YAML a number with an exponent has a point"),
         ("gamma", True, "finite number"),
         ("gamma", None, "finite number"),
         ("gamma", [0.9], "finite number"),

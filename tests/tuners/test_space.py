@@ -60,6 +60,7 @@ def test_each_form_of_a_domain(entry, domain):
         ({"uniform": [0, math.inf]}, ["inf", "two finite numbers"]),
         ({"uniform": [math.nan, 1]}, ["nan", "two finite numbers"]),
         ({"uniform": ["1", 2]}, ["'1'", "two finite numbers"]),
+        ({"log_uniform": ["1e-4", "1e-2"]}, ["two finite numbers", "has a point and a sign"]),
         ({"uniform": [False, True]}, ["False", "two finite numbers"]),
         ({"choice": []}, ["choice []", "at least one value"]),
         ({"choice": 7}, ["choice 7", "at least one value"]),
