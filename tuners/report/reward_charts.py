@@ -16,8 +16,9 @@ from tuners.report.term_advice import row_segments, term_statistics
 def hacking_chart(record: SweepRecord) -> Chart | None:
     """Returns each trial's way through training: shaped return against score."""
     flagged = hacks(record)
+    same = [trial for trial in record.trials if record.keeps_its_reward(trial)]
     # Those flagged last: they lie on top.
-    trials = sorted(record.trials, key=lambda trial: trial["trial"] in flagged)
+    trials = sorted(same, key=lambda trial: trial["trial"] in flagged)
     marks: list[Mark] = []
     for trial in trials:
         shaped, scores = paired(record.segments.get(trial["trial"], ()))
@@ -29,7 +30,8 @@ def hacking_chart(record: SweepRecord) -> Chart | None:
         marks.append(Line(shares_of_range(shaped), scores, color, label, width, about=about))
     if not marks:
         return None
-    found = f"{len(flagged)} of {len(record.trials)} trials" if flagged else "no trial"
+    found = f"{len(flagged)} of {len(same)} trials" if flagged else "no trial"
+    left_out = " Trials whose reward was changed on the way are left out."
     panel = Panel(
         marks,
         x_title="shaped return, from a trial's least (0) to its largest (1)",
@@ -43,7 +45,9 @@ def hacking_chart(record: SweepRecord) -> Chart | None:
         [panel],
         note="A line goes from segment to segment. Healthy ones rise to the right; one that falls"
         " to the right is paid for the wrong thing. An alarm takes at least"
-        f" {MIN_SEGMENTS} segments after the best one.",
+        f" {MIN_SEGMENTS} segments after the best one."
+        + left_out
+        * (len(same) < len(record.trials)),
     )
 
 

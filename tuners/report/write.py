@@ -213,7 +213,9 @@ def _parameters(
 
 
 def _rewards(record: SweepRecord, charts: Mapping[str, Chart | None]) -> Iterator[str]:
-    yield figure_or(charts["hacking"], "No trial has reported two segments yet.")
+    yield figure_or(
+        charts["hacking"], "No trial with one reward throughout has reported two segments yet."
+    )
     for row in dict.fromkeys([record.winner, BASELINE]):
         if row is not None:
             yield from _terms(record, row)

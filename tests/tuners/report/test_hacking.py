@@ -6,6 +6,7 @@ import pytest
 from tests.tuners.report.tables import Page, Tables, curve
 from tests.tuners.small import SEGMENT
 from tuners.report.hacking import agreement, find_hack, hacks, paired, rank_correlation
+from tuners.report.reward_charts import hacking_chart
 from tuners.report.sweep_record import load_record
 from tuners.report.write import write_report
 
@@ -121,7 +122,11 @@ def test_a_reward_that_was_changed_on_the_way_is_not_flagged(tmp_path):
     tables.trial(
         "trial-001", falling, shaped=rising, schedule=[(4 * SEGMENT, {"learning_rate": 1e-3})]
     )
-    assert set(hacks(load_record(tables.write()))) == {"trial-001"}
+    record = load_record(tables.write())
+    assert set(hacks(record)) == {"trial-001"}
+    chart = hacking_chart(record)
+    assert len(chart.panels[0].marks) == 1 and "1 of 1 trials" in chart.title
+    assert "whose reward was changed on the way are left out" in chart.note
 
 
 def test_the_report_warns_of_it_and_draws_it_in_red(planted):

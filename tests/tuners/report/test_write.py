@@ -164,7 +164,7 @@ def test_a_sweep_that_has_only_begun_says_so_in_each_section(begun):
         "changes": "There is no winner yet.",
         "search": "Nothing of the search is reported yet.",
         "parameters": "takes at least 8 trials that ended and differ; so far there are 0",
-        "rewards": "No trial has reported two segments yet.",
+        "rewards": "No trial with one reward throughout has reported two segments yet.",
         "behaviour": "No video is drawn yet.",
     }
     for name, words in said.items():
