@@ -29,7 +29,7 @@ class Flags:
     seed: int = 0
     """Decides the training seeds."""
     tracking_uri: str | None = field(default_factory=places.tracking_uri)
-    """MLflow store or server; sqlite:///mlflow.db if not given."""
+    """MLflow store or server; $MLFLOW_TRACKING_URI or sqlite:///mlflow.db if not given."""
     runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a run."""
     address: str | None = None

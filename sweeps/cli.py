@@ -26,7 +26,7 @@ _RULE = re.compile(r"╰?[─-]{3,}╯?")
 def run(flags: type[FlagsT], main: Callable[[FlagsT], int | None], about: str | None) -> None:
     """Parses the command line into ``flags``, calls ``main`` with it, and exits.
 
-    Exit codes: 0 done, 2 bad input, 130 interrupted.
+    Exit codes: 0 done, 1 something outside failed, 2 bad input, 130 interrupted.
     """
     os.environ.setdefault("JAX_PLATFORMS", "")  # the driver's own JAX takes what there is
     # Of a GPU it would take three quarters, which trials may need.

@@ -29,7 +29,7 @@ class Flags:
     """Folder that holds one folder a sweep, the same on all nodes; or s3://BUCKET/FOLDER, which is
     $SHAPESWEEP_STORE/runs if not given and that is such an address."""
     tracking_uri: str | None = field(default_factory=places.tracking_uri)
-    """MLflow store or server; sqlite:///mlflow.db if not given."""
+    """MLflow store or server; $MLFLOW_TRACKING_URI or sqlite:///mlflow.db if not given."""
     address: str | None = None
     """Address of a running Ray cluster; if not given the one here, or Ray is started here."""
     expect_gpus: int = 0

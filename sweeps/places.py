@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,14 +71,26 @@ def find_sweep(runs_dir: Path, name: str, storage: str | None) -> "SweepSpec":
 
 
 def sweep_folder(runs_dir: Path, name: str) -> Path:
-    """Returns the folder of a sweep to be read; fetched if only the environment's store has it.
+    """Returns the folder of a sweep to be read; fetched if the environment's store is further.
+
+    What is here is read even so, with a warning, while its store cannot be.
 
     Raises:
-        BadInput: the store cannot be read.
+        BadInput: it is only in the store, which cannot be read.
     """
+    from tuners.errors import BadInput
     from tuners.layout import SPEC_FILE
+    from tuners.spec import load_spec
+    from tuners.store import bring
 
-    folder = runs_dir / name
-    if default_storage() is not None and not (folder / SPEC_FILE).exists():
-        find_sweep(runs_dir, name, default_storage())
+    folder, storage = runs_dir / name, default_storage()
+    if storage is None:
+        return folder
+    if not (folder / SPEC_FILE).exists():
+        find_sweep(runs_dir, name, storage)
+    elif (address := load_spec(folder).address) == f"{storage}/{name}":
+        try:
+            bring(address, folder)
+        except BadInput as error:
+            print(f"warning: {error}; shown is what is here", file=sys.stderr)
     return folder

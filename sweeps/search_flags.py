@@ -20,16 +20,16 @@ class Flags:
     """Name of a finished sweep to add --num-trials trials to; other flags do not apply."""
     warm_start: str | None = None
     """Name of a sweep whose best configurations are the first trials of this one; without --seed
-    this one's seed is that one's plus one."""
+    this one's seed is one more than the highest of it and of those that it began with."""
     space: Path | None = None
     """YAML file with a search space of your own, see the README; the task's default space if not
     given."""
     seed: int | None = None
-    """Decides every trial's values and every training seed; 0 if not given, with --warm-start the
-    other sweep's plus one."""
+    """Decides every trial's values and every training seed; 0 if not given, with --warm-start as
+    said there."""
     num_trials: int | None = None
     """Trials of the search, the baseline included; with --extend those to add.  If not given the
-    preset's, or with searcher grid its points."""
+    preset's, or with searcher grid its points and the baseline."""
     budget: int | None = None
     """Environment steps a trial may train, per seed; the preset's if not given."""
     seeds_per_trial: int | None = None
@@ -44,7 +44,8 @@ class Flags:
     spread_penalty: float | None = None
     """Standard deviations over seeds that the objective takes off their mean; 0 if not given."""
     grace_period: int | None = None
-    """Environment steps before a trial may be stopped; the preset's if not given."""
+    """Environment steps before a trial may be stopped, or with pbt of a generation; the preset's if
+    not given."""
     slots: int | None = None
     """Trials in one program on each GPU; 1 gives each a process of its own, 0 as many as pay.
     If not given 1, or 0 with presets gpu and gpu-cluster."""

@@ -36,7 +36,7 @@ class Flags:
     video_every: int = 0
     """Film the policy every so many segments; 0 films the last only."""
     tracking_uri: str | None = field(default_factory=places.tracking_uri)
-    """MLflow store or server; sqlite:///mlflow.db if not given."""
+    """MLflow store or server; $MLFLOW_TRACKING_URI or sqlite:///mlflow.db if not given."""
     runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a run."""
 

@@ -14,6 +14,9 @@ class Task(Protocol[StateT]):
     compiles nothing anew.  ``horizon`` counts simulation steps of ``dt`` seconds.  Where the task
     is ``discrete`` an action is an index below ``action_size``, in an axis of length 1; where it
     is not, an action is ``action_size`` numbers.
+
+    Evaluation and films know a cart and a pole: the state is a ``CartPoleState``, and the constants
+    have a ``rail`` (m, to each side) and a ``half_length`` of the pole (m).
     """
 
     name: ClassVar[str]

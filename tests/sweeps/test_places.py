@@ -3,8 +3,10 @@
 import pytest
 
 from sweeps.places import default_storage, find_sweep, sweep_folder
-from tests.tuners.small import refusal, small_spec
+from tests.tuners.small import refusal, segment_row, small_spec
 from tuners.mirror import Mirror
+from tuners.results import ResultsWriter, read_segments
+from tuners.store import Store
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,30 @@ def test_a_sweep_that_is_only_in_the_store_is_brought(spec, tmp_path, monkeypatc
     assert "no sweep 'missing'" in refusal(sweep_folder, there, "missing")
 
 
-def test_a_sweep_that_is_here_is_read_without_the_store(spec, monkeypatch):
+def test_one_that_got_further_in_the_store_is_brought_again(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("SHAPESWEEP_STORE", (tmp_path / "store").as_uri())
+    there = tmp_path / "there"
+    sweep_folder(there, "sweep")
+    writer = ResultsWriter(spec.folder, "swingup")
+    writer.add_segment(segment_row("trial-000", 1))
+    writer.flush()
+    assert Mirror(spec.folder, spec.address).close() == []
+    assert [row["trial"] for row in read_segments(sweep_folder(there, "sweep"))] == ["trial-000"]
+
+
+def is_away(store):
+    raise OSError("no answer")
+
+
+def test_what_is_here_is_read_while_its_store_is_away(spec, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SHAPESWEEP_STORE", (tmp_path / "store").as_uri())
+    monkeypatch.setattr(Store, "names", is_away)
+    assert sweep_folder(spec.runs_dir, "sweep") == spec.folder
+    said = capsys.readouterr().err
+    assert said.startswith(f"warning: storage {spec.address} cannot be used: no answer")
+    assert "no answer" in refusal(sweep_folder, tmp_path / "there", "sweep")
+
+
+def test_a_sweep_of_another_store_is_read_without_this_one(spec, monkeypatch):
     monkeypatch.setenv("SHAPESWEEP_STORE", "s3://a-store-that-would-be-asked")
     assert sweep_folder(spec.runs_dir, "sweep") == spec.folder

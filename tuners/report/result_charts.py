@@ -157,7 +157,7 @@ def search_chart(record: SweepRecord) -> Chart | None:
         values = [row["objective"] for row in rows]
         about = record.trial_label(trial)
         marks.append(Line(steps, values, color, label, width, about=about))
-    stopped = sum(t["stop_reason"] in ("asha", "median") for t in trials)
+    stopped = sum(t["stop_reason"] == record.spec.scheduler for t in trials)
     full = sum(map(never_stopped, trials))
     return Chart(
         "search",
