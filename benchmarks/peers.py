@@ -168,7 +168,8 @@ def peer_python() -> Path:
 def child(python: Path, kind: str, shape: dict[str, Any], *more: str) -> list[float]:
     """Returns what a program measured in a process of its own."""
     command = [str(python), __file__, "--child", kind, json.dumps(shape), *more]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    on_cpu = os.environ | {"JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=on_cpu)
     return [float(rate) for rate in json.loads(done.stdout.splitlines()[-1])]
 
 

@@ -26,7 +26,8 @@ def run_pinned(script: str, requests: Sequence[tuple[set[int], Any]]) -> list[li
     for on_cores, request in requests:
         entries = json.dumps({"cores": sorted(on_cores), "request": request})
         command = [sys.executable, script, "--work", entries]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        on_cpu = os.environ | {"JAX_PLATFORMS": "cpu"}  # else all would take the same GPU
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=on_cpu))
     printed = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         raise RuntimeError(f"a worker of {script} failed")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -204,7 +205,10 @@ def pick_preset(address: str | None) -> str:
         return given
     if joins_cluster(address):
         return "cluster"
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1", "NoDevFiles")
+    if hidden or os.environ.get("JAX_PLATFORMS") == "cpu":
+        return "laptop"
+    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
         return "laptop"
     if has_cuda():
         return "gpu"
@@ -244,6 +248,7 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
         console.print("\nWhat changed:")
         for line in describe_change(spec.base, plan.config_of(winner)):
             console.print(f"  - {line}", highlight=False)
+        jax.config.update("jax_platforms", "cpu")  # the driver's first use of it; a GPU may be full
         likeness = likeness_to_score(spec, winner)
         if likeness is not None:
             console.print(f"  - {likeness}", highlight=False)

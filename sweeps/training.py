@@ -14,6 +14,7 @@ from tuners.config import TrialConfig, load_config
 from tuners.errors import BadInput
 from tuners.lock import driving
 from tuners.names import check_name
+from tuners.ray_settings import PRECISIONS
 from tuners.single import run_single
 from tuners.spec import (
     DEFAULT_TRACKING_URI,
@@ -40,7 +41,7 @@ def run_training(flags: Any) -> int:
 
 def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
     if jax.default_backend() == "gpu":  # as in a trial's process: JAX's own default has ten bits
-        jax.config.update("jax_default_matmul_precision", spec.precision)
+        jax.config.update("jax_default_matmul_precision", PRECISIONS[spec.precision])
     console.print(
         f"[bold]{spec.name}[/bold]  {spec.base.task}, {spec.base.ppo.seeds_per_trial} seeds,"
         f" {spec.base.full_length:,} env_steps each, {spec.base.num_segments} segments",

@@ -221,7 +221,12 @@ def _train(
     stopper = InterruptStopper(interrupted)
     callback = SweepCallback(plan, writer, scheduler, stopper, checkpoints, listeners, spec.address)
     waits = spec.uses_gpu and not ray.cluster_resources().get("GPU")
-    screen.note("waiting for a machine with a GPU to join" if waits else "starting workers")
+    if waits:
+        screen.note("waiting for a machine with a GPU to join")
+    elif spec.slots == 0 and spec.uses_gpu:
+        screen.note("measuring how many trials pay on a GPU: minutes, once")
+    else:
+        screen.note("starting workers")
     if not plan.finished:
         with workers_of(spec) as workers, noticing(interrupted):
             most = workers.at_once if spec.searcher in LEARNING else math.inf

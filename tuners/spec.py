@@ -21,6 +21,7 @@ from tuners.names import check_name
 from tuners.objectives import OBJECTIVES, PARETO, Objective
 from tuners.outputs import check_tracking_uri, check_writable
 from tuners.presets import PRESETS, preset_for
+from tuners.ray_settings import PRECISIONS
 from tuners.reading import read_yaml
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import check_searcher
@@ -32,7 +33,6 @@ DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 MAX_SEED = 100_000
 MAX_PENALTY = 10
 MAX_SLOTS = 1000
-PRECISIONS = ("float32", "tensorfloat32")  # as JAX calls them
 _CHECKSUM = "crc32"  # the last line of sweep.yaml
 MAX_TRIALS = 1_000_000
 MAX_SEEDS = 10_000  # in a phase: those of different phases never meet

@@ -59,9 +59,10 @@ def _at(stacked: PyTree, slots: Int[Array, " W"]) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.at[slots].get(mode="clip"), stacked)
 
 
+@partial(jax.jit, static_argnums=1)
 def stack(entry: PyTree, slots: int) -> PyTree:
     """Returns a state, or parameters, for every slot: copies of ``entry``."""
-    return jax.tree.map(lambda leaf: jnp.stack([leaf] * slots), entry)
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (slots, *jnp.shape(leaf))), entry)
 
 
 @partial(jax.jit, donate_argnums=0)

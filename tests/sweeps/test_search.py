@@ -17,7 +17,8 @@ from tuners.default_spaces import reward_space
 @pytest.fixture
 def machine(monkeypatch):
     """One with an NVIDIA GPU, in no cluster."""
-    monkeypatch.delenv("SHAPESWEEP_PRESET", raising=False)
+    for name in ("SHAPESWEEP_PRESET", "JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(search, "joins_cluster", lambda address: False)
     monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([self / "nvidia0"]))
     return monkeypatch
@@ -26,6 +27,14 @@ def machine(monkeypatch):
 def test_a_gpu_is_used(machine, capsys):
     machine.setattr(search, "has_cuda", lambda: True)
     assert pick_preset(None) == "gpu"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("hidden", ["JAX_PLATFORMS=cpu", "CUDA_VISIBLE_DEVICES="])
+def test_who_hides_the_gpu_wants_the_cpu(machine, capsys, hidden):
+    machine.setattr(search, "has_cuda", lambda: True)
+    machine.setenv(*hidden.split("="))
+    assert pick_preset(None) == "laptop"
     assert capsys.readouterr().err == ""
 
 

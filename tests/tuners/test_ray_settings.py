@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import jax
 import pytest
+from jax._src import xla_bridge
 from ray._common.usage.usage_lib import usage_stats_enabled
 from ray.tune.execution import class_cache
 
 from tests.tuners.small import refusal
+from tuners.cluster.examination import NodeFacts, look_for_devices
 from tuners.ray_settings import (
     LOCAL,
     ONE_MACHINE,
@@ -89,6 +91,23 @@ def test_why_a_gpu_does_not_start_is_said_in_one_line(environment):
     environment.setattr(jax, "devices", fail)
     with pytest.raises(UnusableGPU, match="Unable to initialize backend 'cuda': no memory"):
         require_gpu()
+
+
+def test_why_a_plugin_did_not_start_is_said_although_jax_only_logs_it(environment):
+    def devices():
+        try:
+            raise RuntimeError("Unable to load CUDA. Is it installed?")
+        except RuntimeError:
+            xla_bridge.logger.exception("Exception when calling jax_plugins.cuda.initialize()")
+        return [SimpleNamespace(platform="cpu", device_kind="cpu")]
+
+    environment.setenv("JAX_PLATFORMS", "")
+    environment.setattr(jax, "devices", devices)
+    with pytest.raises(UnusableGPU, match="on the cpu; Unable to load CUDA. Is it installed"):
+        require_gpu()
+    facts = look_for_devices(NodeFacts("here", gpus=1.0))
+    assert facts.plugin_error == "Unable to load CUDA. Is it installed?"
+    assert not any(type(handler).__name__ == "Ear" for handler in xla_bridge.logger.handlers)
 
 
 def test_a_cluster_is_left_as_those_who_started_it_have_it():

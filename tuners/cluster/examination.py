@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pyarrow.fs import FileSelector, FileSystem
 
+from tuners.ray_settings import hearing_jax
 from tuners.versions import code_version, versions
 
 GB = 1e9
@@ -36,6 +37,7 @@ class NodeFacts:
         device: kind of the devices that JAX has there.
         gpus_in_jax: how many of them are GPUs.
         device_error: why JAX has none, or "".
+        plugin_error: why JAX's plug-in for GPUs did not start, or "".
         memory: free, GB.
         disks: free GB, by folder.
         store_error: why it cannot write to the shared store, or "".
@@ -55,6 +57,7 @@ class NodeFacts:
     device: str = ""
     gpus_in_jax: int = 0
     device_error: str = ""
+    plugin_error: str = ""
     memory: float = 0.0
     disks: Mapping[str, float] = field(default_factory=dict)
     store_error: str = ""
@@ -164,6 +167,12 @@ def software() -> dict[str, str]:
 
 def look_for_devices(facts: NodeFacts) -> NodeFacts:
     """Returns the facts with the devices that JAX has in this process."""
+    with hearing_jax() as heard:
+        facts = _with_devices(facts)
+    return replace(facts, plugin_error="; ".join(heard))
+
+
+def _with_devices(facts: NodeFacts) -> NodeFacts:
     try:
         import jax
 

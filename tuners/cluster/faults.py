@@ -76,10 +76,11 @@ def _device_faults(node: NodeFacts) -> Iterator[str]:
     if node.device_error:
         yield f"JAX has no device: {node.device_error}; wanted a GPU or a CPU: {_INSTALL}"
     elif node.gpus_in_jax < node.gpus:
+        says = f"; its plug-in says: {node.plugin_error}" if node.plugin_error else ""
         yield (
-            f"{_gpus(node.gpus_in_jax)} in JAX (which has: {node.device}), wanted {node.gpus:g} as"
-            " Ray has: see whether nvidia-smi shows them there, install requirements-cuda12.lock,"
-            " and leave JAX_PLATFORMS unset"
+            f"{_gpus(node.gpus_in_jax)} in JAX (which has: {node.device}{says}), wanted"
+            f" {node.gpus:g} as Ray has: see whether nvidia-smi shows them there, install"
+            " requirements-cuda12.lock, and leave JAX_PLATFORMS unset"
         )
 
 

@@ -2,23 +2,21 @@
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
 
 from rlcore.files import replacing
+from tuners.config import TrialConfig, static_configs
 from tuners.errors import BadInput
 from tuners.ray_settings import UnusableGPU, gpu_environment, require_gpu
 from tuners.spec import SweepSpec
 from tuners.versions import code_version
 
-if TYPE_CHECKING:
-    from tuners.config import TrialConfig
-
 WIDTHS = (4, 16, 64, 256)
 GAIN = 1.25  # in steps/s, that four times as many trials must bring
-MEMORY = 0.8  # of the device's, that they may need
+MEMORY = 0.8  # of what JAX may take of the device's, that they may need
 
 
 def slots_that_pay(spec: SweepSpec, gpus: int) -> int:
@@ -35,7 +33,8 @@ def slots_that_pay(spec: SweepSpec, gpus: int) -> int:
     environment = {"env_vars": gpu_environment(spec.precision)}
     measure = ray.remote(num_gpus=1, num_cpus=0, runtime_env=environment)(_measure_once)
     wish = ray.remote(num_gpus=1, num_cpus=0)(_do_nothing)
-    measured = measure.remote(spec.base.to_dict(), most)
+    packs = sum(1 for _ in static_configs(spec.base, spec.space))  # on each GPU, at the worst
+    measured = measure.remote(spec.base.to_dict(), most, MEMORY / packs)
     wishes = [wish.remote() for _ in range(gpus - 1)]  # they end with this process, if it dies
     try:
         slots: int = ray.get(measured)
@@ -56,7 +55,7 @@ def _do_nothing() -> None:
     pass
 
 
-def _measure_once(entries: dict[str, Any], most: int) -> int:
+def _measure_once(entries: dict[str, Any], most: int, memory: float) -> int:
     """Returns how many trials this process's device should train; remembers it beside programs.
 
     Raises:
@@ -65,42 +64,49 @@ def _measure_once(entries: dict[str, Any], most: int) -> int:
     require_gpu()
     import jax
 
-    from tuners.config import TrialConfig
     from tuners.programs import use_compilation_cache
 
     config = TrialConfig.from_dict(entries)
     device = jax.devices()[0]
     precision = jax.config.values["jax_default_matmul_precision"]
     made_with = [code_version(), jax.__version__, precision]
-    key = json.dumps([device.device_kind, config.task, repr(config.ppo), most, *made_with])
+    key = json.dumps([device.device_kind, config.task, repr(config.ppo), most, memory, *made_with])
     file = use_compilation_cache() / "slots.json"
     try:
         known = json.loads(file.read_text())
     except (OSError, ValueError):
         known = {}
     if key not in known:
-        known[key] = choose_slots(rates_by_width(config, most))
+        known[key] = choose_slots(rates_by_width(config, most, memory))
         with replacing(file) as beside:
             beside.write_text(json.dumps(known))
     return int(known[key])
 
 
-def rates_by_width(config: "TrialConfig", most: int) -> dict[int, float]:
-    """Returns steps/s by the number of trials in one program, up to ``most`` and what memory holds.
+def rates_by_width(config: TrialConfig, most: int, memory: float) -> dict[int, float]:
+    """Returns steps/s by the number of trials in one program, up to ``most`` and what fits.
 
-    It stops where more trials bring too little.
+    It stops where more trials bring too little, or are likely to need more than the share
+    ``memory`` of what JAX may take.
     """
+    import jax
+
     rates: dict[int, float] = {}
     for width in WIDTHS:
-        if rates and (width > most or _memory_for(4) > MEMORY):
+        if rates and (width > most or _memory_for(4) > memory):
             break
-        rates[width] = time_pack(config, width)
+        try:
+            rates[width] = time_pack(config, width)
+        except jax.errors.JaxRuntimeError:  # no room for it after all
+            if not rates:
+                raise
+            break
         if choose_slots(rates) < width:
             break
     return rates
 
 
-def time_pack(config: "TrialConfig", width: int) -> float:
+def time_pack(config: TrialConfig, width: int) -> float:
     """Returns the steps/s of all trials in a full pack, its first segment left out."""
     from tuners.packs.pack import Pack
 

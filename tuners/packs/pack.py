@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rlcore.evaluate import Episodes
@@ -19,7 +20,7 @@ from rlcore.ppo.slots import put_slot, stack, take_slot
 from rlcore.ppo.train import TrainState
 from tuners.config import TrialConfig
 from tuners.objectives import Objective
-from tuners.programs import fresh_state, slots_program
+from tuners.programs import fresh_state, seconds_saved, slots_program
 from tuners.progress import Effort, Progress, reports_of
 from tuners.store import at_hand
 
@@ -37,13 +38,36 @@ class Snapshot:
         self.progress.write_checkpoint(folder, self.state, self.episodes)
 
 
+class _OnHost:
+    """Stacked arrays of the device, which all come to the host when one entry is asked for.
+
+    Entry by entry it would take as long for each of them, with the device idle.
+    """
+
+    def __init__(self, stacked: Any) -> None:
+        """Fetches nothing yet."""
+        self._stacked = stacked
+        self._here: Any = None
+
+    def __getitem__(self, entry: int) -> Any:
+        if self._here is None:
+            # Copied first: on a CPU what is fetched is the device's own memory, which is donated.
+            self._here, self._stacked = jax.device_get(_copied(self._stacked)), None
+        return jax.tree.map(lambda leaf: leaf[entry], self._here)
+
+
+@jax.jit
+def _copied(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
+
+
 @dataclass
 class _Occupant:
     """A trial in its slot; ``episodes`` are a lane of those that a run of the program returned."""
 
     slot: int
     progress: Progress
-    episodes: tuple[Episodes, int] | None = None
+    episodes: tuple[_OnHost, int] | None = None
 
 
 class Pack:
@@ -61,6 +85,7 @@ class Pack:
         self._occupants: dict[str, _Occupant] = {}
         self._free = list(reversed(range(slots)))
         self._states: Any = None
+        self._states_on_host = _OnHost(None)  # as the states are now
         self._parameters: Any = None
         self._programs: _Programs | None = None
 
@@ -122,37 +147,42 @@ class Pack:
         lanes[: len(jobs)] = [occupant.slot for occupant in occupants]
         task, *numbers = self._parameters
         wall, cpu = time.perf_counter(), time.process_time()
-        self._states, metrics, episodes = program(task, self._states, *numbers, lanes)
+        states, metrics, episodes = program(task, self._states, *numbers, lanes)
+        self._set_states(states)
         metrics = jax.device_get(metrics)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         waited = self._programs.seconds_waited()
         effort = Effort(wall, cpu / len(jobs), waited, self.slots, len(jobs))
         self._programs.count_waste(len(jobs), width, wall)
-        rows = {}
+        rows, filmed = {}, _OnHost(episodes)
         reports = reports_of(metrics)  # of empty lanes too, which come last
         for lane, (job, occupant) in enumerate(zip(jobs, occupants, strict=True)):
             rows[job] = occupant.progress.take_in(reports[lane], effort)
             if not reports[lane].diverged:
-                occupant.episodes = episodes, lane
+                occupant.episodes = filmed, lane
         return rows
 
     def snapshot(self, job: str) -> Snapshot:
         """Returns a trial as it is now."""
         occupant = self._occupants[job]
-        state = jax.device_get(take_slot(self._states, occupant.slot))
+        state = self._states_on_host[occupant.slot]
         episodes = None
         if occupant.episodes is not None:
-            episodes = jax.device_get(take_slot(*occupant.episodes))
+            filmed, lane = occupant.episodes
+            episodes = filmed[lane]
         return Snapshot(occupant.progress, state, episodes)
 
     def _open(self, config: TrialConfig, state: TrainState, progress: Progress) -> None:
         if self._programs is None:
-            self._states = stack(state, self.slots)
+            self._set_states(stack(state, self.slots))
             self._parameters = stack(progress.parameters, self.slots)
             self._programs = _Programs(self.slots, config)
 
+    def _set_states(self, states: Any) -> None:
+        self._states, self._states_on_host = states, _OnHost(states)
+
     def _put(self, occupant: _Occupant, state: TrainState) -> None:
-        self._states = put_slot(self._states, occupant.slot, state)
+        self._set_states(put_slot(self._states, occupant.slot, state))
         self._put_parameters(occupant)
 
     def _put_parameters(self, occupant: _Occupant) -> None:
@@ -171,9 +201,10 @@ class _Programs:
         """Compiles the widest program."""
         self._slots = slots
         self._config = config
-        started = time.perf_counter()
+        started, saved = time.perf_counter(), seconds_saved()
         self._ready = {slots: slots_program(config, slots, slots)}
-        self._price = self._waited = time.perf_counter() - started
+        self._waited = time.perf_counter() - started
+        self._price = self._waited + seconds_saved() - saved
         self._wasted: dict[int, float] = {}
 
     def narrowest(self, count: int) -> tuple[int, Any]:

@@ -61,6 +61,10 @@ PLANTED = {
         {"gpus": 2.0},
         ["0 GPUs in JAX (which has: cpu), wanted 2 as Ray has", "requirements-cuda12.lock"],
     ),
+    "GPU that does not start": (
+        {"gpus": 1.0, "plugin_error": "Unable to load CUDA. Is it installed?"},
+        ["(which has: cpu; its plug-in says: Unable to load CUDA. Is it installed?), wanted"],
+    ),
     "GPU missing": ({**GPU, "gpus": 2.0}, ["1 GPU in JAX (which has: NVIDIA L4), wanted 2"]),
     "disk of the store": (
         {"disks": {"/runs": 0.4, "/tmp/ray": 20.0}},

@@ -9,7 +9,7 @@ from ray.exceptions import RayTaskError
 
 from tests.tuners.small import CONFIG, refusal, small_spec
 from tuners.packs import calibration
-from tuners.packs.calibration import choose_slots, rates_by_width, slots_that_pay, time_pack
+from tuners.packs.calibration import MEMORY, choose_slots, rates_by_width, slots_that_pay, time_pack
 from tuners.ray_settings import UnusableGPU
 
 
@@ -41,18 +41,32 @@ def measured(monkeypatch):
 
 
 def test_measuring_stops_where_more_trials_bring_too_little(measured):
-    assert choose_slots(rates_by_width(CONFIG, most=1000)) == 64
+    assert choose_slots(rates_by_width(CONFIG, most=1000, memory=MEMORY)) == 64
     assert measured == [4, 16, 64, 256]
 
 
 def test_no_more_slots_are_tried_than_there_are_trials(measured):
-    assert choose_slots(rates_by_width(CONFIG, most=32)) == 16
+    assert choose_slots(rates_by_width(CONFIG, most=32, memory=MEMORY)) == 16
     assert measured == [4, 16]
 
 
 def test_no_more_slots_are_tried_than_memory_holds(measured, monkeypatch):
     monkeypatch.setattr(calibration, "_memory_for", lambda factor: 0.9 if len(measured) > 1 else 0)
-    assert choose_slots(rates_by_width(CONFIG, most=1000)) == 16
+    assert choose_slots(rates_by_width(CONFIG, most=1000, memory=MEMORY)) == 16
+
+
+def test_measuring_ends_where_memory_does_not_hold_what_was_hoped(monkeypatch):
+    def time_pack(config, width):
+        if width > fits:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return float(width)
+
+    monkeypatch.setattr(calibration, "time_pack", time_pack)
+    fits = 16
+    assert rates_by_width(CONFIG, most=1000, memory=MEMORY) == {4: 4.0, 16: 16.0}
+    fits = 1
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        rates_by_width(CONFIG, most=1000, memory=MEMORY)
 
 
 def test_on_a_cpu_trials_are_not_packed(tmp_path):
@@ -66,27 +80,27 @@ def test_the_rate_of_a_pack_counts_every_trial_and_seed():
 def test_a_choice_is_remembered(measured, tmp_path, monkeypatch):
     monkeypatch.setattr("tuners.programs.use_compilation_cache", lambda: tmp_path)
     for _ in range(2):
-        assert calibration._measure_once(CONFIG.to_dict(), 32) == 16
+        assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 16
         assert measured == [4, 16], "once"
-    assert calibration._measure_once(CONFIG.to_dict(), 8) == 4
+    assert calibration._measure_once(CONFIG.to_dict(), 8, MEMORY) == 4
     with jax.default_matmul_precision("tensorfloat32"):
         measured.clear()
-        assert calibration._measure_once(CONFIG.to_dict(), 32) == 16
+        assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 16
         assert measured == [4, 16], "products take another time"
     monkeypatch.setattr(jax, "__version__", "0.11")
     measured.clear()
-    assert calibration._measure_once(CONFIG.to_dict(), 32) == 16
+    assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 16
     assert measured == [4, 16], "other programs"
     (tmp_path / "slots.json").write_text("not JSON")
     measured.clear()
-    assert calibration._measure_once(CONFIG.to_dict(), 32) == 16
+    assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 16
     assert measured == [4, 16]
 
 
 def test_a_cpu_in_place_of_the_gpu_is_not_measured(measured, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
     with pytest.raises(UnusableGPU):
-        calibration._measure_once(CONFIG.to_dict(), 32)
+        calibration._measure_once(CONFIG.to_dict(), 32, MEMORY)
     assert measured == []
 
 

@@ -168,6 +168,15 @@ def test_a_schedule_is_followed():
     assert [row["done"] for row in rows] == [False, False, True]
 
 
+def test_a_program_from_disk_has_the_price_of_compiling_one(monkeypatch):
+    """Else the narrower ones, which are not there yet, would seem to cost as little."""
+    for _ in range(2):
+        monkeypatch.setattr(programs, "_programs", {})
+        jax.clear_caches()
+        widths = module._Programs(SLOTS, CONFIG)
+    assert widths._price > widths._waited
+
+
 def test_a_narrower_program_is_compiled_once_empty_lanes_have_cost_as_much(monkeypatch):
     compiled, done = [], threading.Event()
 
