@@ -51,14 +51,22 @@ class _OnHost:
 
     def __getitem__(self, entry: int) -> Any:
         if self._here is None:
-            # Copied first: on a CPU what is fetched is the device's own memory, which is donated.
             self._here, self._stacked = jax.device_get(_copied(self._stacked)), None
         return jax.tree.map(lambda leaf: leaf[entry], self._here)
 
 
 @jax.jit
 def _copied(tree: Any) -> Any:
-    return jax.tree.map(jnp.copy, tree)
+    """Returns copies: on a CPU what is fetched is the device's own memory, which is donated.
+
+    Of random keys, which would stay on the device, their bits, as a checkpoint has them.
+    """
+
+    def bits(leaf: jax.Array) -> jax.Array:
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(leaf) if is_key else leaf
+
+    return jax.tree.map(lambda leaf: jnp.copy(bits(leaf)), tree)
 
 
 @dataclass
