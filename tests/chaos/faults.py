@@ -453,6 +453,7 @@ def _refused_until_restored(
         path = draw.choice(_segment_files(world))
     copy = world.scripts.folder / "copy"
     shutil.copy(path, copy)
+    world.watcher.catch_up()
     damage(path, draw)
     reports = len(world.watcher.seen)
     world.resume()

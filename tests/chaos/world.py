@@ -67,6 +67,7 @@ class Watcher:
         self._folder = folder
         self._file = file
         self._read = 0
+        self._looks = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -75,12 +76,18 @@ class Watcher:
         self._ended.set()
         self._thread.join()
 
+    def catch_up(self) -> None:
+        """Waits until all that is durable now has been written down."""
+        after = self._looks + 2  # one may have begun before
+        wait_until(lambda: self._looks >= after, "the watcher looks", PATIENCE)
+
     def _watch(self) -> None:
         with self._file.open("a") as file:
             while not self._ended.wait(0.05):
                 # The table is being damaged, or its disk taken away.
                 with contextlib.suppress(ValueError, OSError, KeyError):
                     self._take_in(file)
+                self._looks += 1
 
     def _take_in(self, file: Any) -> None:
         rows, self._read = read_segments_after(self._folder, self._read)
@@ -183,6 +190,7 @@ class World:
     def resume(self) -> None:
         """Goes on, if nothing runs."""
         if self.running.ended:
+            self.watcher.catch_up()
             self._before = len(self.watcher.seen)
             self.running = self.start(self.variant.script, "--resume", NAME)
 
