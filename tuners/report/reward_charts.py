@@ -31,7 +31,13 @@ def hacking_chart(record: SweepRecord) -> Chart | None:
     if not marks:
         return None
     found = f"{len(flagged)} of {len(same)} trials" if flagged else "no trial"
-    left_out = " Trials whose reward was changed on the way are left out."
+    note = (
+        "A line goes from segment to segment. Healthy ones rise to the right; one that falls"
+        " to the right is paid for the wrong thing. An alarm takes at least"
+        f" {MIN_SEGMENTS} segments after the best one."
+    )
+    if len(same) < len(record.trials):
+        note += " Trials whose reward was changed on the way are left out."
     panel = Panel(
         marks,
         x_title="shaped return, from a trial's least (0) to its largest (1)",
@@ -43,11 +49,7 @@ def hacking_chart(record: SweepRecord) -> Chart | None:
         "hacking",
         f"Shaped return against score: {found} earned more while doing worse",
         [panel],
-        note="A line goes from segment to segment. Healthy ones rise to the right; one that falls"
-        " to the right is paid for the wrong thing. An alarm takes at least"
-        f" {MIN_SEGMENTS} segments after the best one."
-        + left_out
-        * (len(same) < len(record.trials)),
+        note=note,
     )
 
 
