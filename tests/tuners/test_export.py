@@ -191,7 +191,11 @@ def test_an_exporter_that_fails_leaves_nothing_behind(sweep, tmp_path, monkeypat
 
 
 def test_a_sweep_that_has_not_finished_is_refused(tmp_path):
-    message = refusal(load_best, tmp_path / "mine")
+    spec = small_spec(tmp_path, name="mine")
+    assert "no sweep 'mine'" in refusal(load_best, spec.folder)
+    spec.folder.mkdir()
+    spec.save()
+    message = refusal(load_best, spec.folder)
     assert "sweep 'mine' has not finished; go on with it: --resume mine" in message
 
 
