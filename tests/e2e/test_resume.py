@@ -106,7 +106,8 @@ def disturb(
         wait_for(moment, running, folder)
         end(running)
         copy = scripts.folder / f"before-{number}"
-        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.tmp"))
+        # Optuna's lock, which a killed driver leaves, is a link that leads nowhere.
+        shutil.copytree(folder, copy, symlinks=True, ignore=shutil.ignore_patterns("*.tmp"))
         before.append(copy)
         arguments = ("--resume", name)
     return Disturbed(Sweep(scripts, name, scripts.run(script, *arguments)), before)
