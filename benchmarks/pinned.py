@@ -23,10 +23,10 @@ def run_pinned(script: str, requests: Sequence[tuple[set[int], Any]]) -> list[li
         RuntimeError: one of them failed.
     """
     processes = []
+    on_cpu = os.environ | {"JAX_PLATFORMS": "cpu"}  # else all would take the same GPU
     for on_cores, request in requests:
         entries = json.dumps({"cores": sorted(on_cores), "request": request})
         command = [sys.executable, script, "--work", entries]
-        on_cpu = os.environ | {"JAX_PLATFORMS": "cpu"}  # else all would take the same GPU
         processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=on_cpu))
     printed = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):

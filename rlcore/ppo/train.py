@@ -274,7 +274,7 @@ def _samples(
 ) -> Samples:
     """Returns what the losses read: log probabilities, values, advantages and targets."""
     observation = task.observe(transitions.state)
-    value, next_value = _values(config, task, params["critic"], transitions)
+    value, next_value = _values(config, task, params["critic"], observation, transitions)
     advantage = generalized_advantages(
         reward,
         value,
@@ -294,9 +294,13 @@ def _samples(
 
 
 def _values(
-    config: PPOConfig, task: Any, critic_params: PyTree, transitions: Transition
+    config: PPOConfig,
+    task: Any,
+    critic_params: PyTree,
+    observation: Float[Array, "T B O"],
+    transitions: Transition,
 ) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
-    """Returns the critic's value of each step's state, and of the state that it led to.
+    """Returns the critic's value of each step's observation, and of the state that it led to.
 
     That is the next step's state, but after the last step and at a time limit, which an environment
     meets at most once in a horizon: only there is the critic asked again.  What it says after a
@@ -312,8 +316,8 @@ def _values(
     led_to = jax.tree.map(
         lambda leaf: leaf[rows, jnp.arange(config.num_envs)], transitions.next_state
     )
-    observations = [task.observe(transitions.state), task.observe(led_to)]
-    value = networks.value(config, critic_params, jnp.concatenate(observations))
+    seen = jnp.concatenate([observation, task.observe(led_to)])
+    value = networks.value(config, critic_params, seen)
     value_at_limit = jnp.repeat(value[steps + 1 :], horizon, axis=0)[:steps]
     return value[:steps], jnp.where(truncated, value_at_limit, value[1 : steps + 1])
 

@@ -245,9 +245,11 @@ def test_the_value_of_the_state_that_a_step_led_to(x64, length, ends_after):
     _, transitions = rollout(task, length, episodes)
     critic = networks.critic(config).init(jax.random.key(2), jnp.zeros((1, 2)))
 
-    value, next_value = _values(config, task, critic, transitions)
+    observation = task.observe(transitions.state)
 
-    expected = networks.value(config, critic, task.observe(transitions.state))
+    value, next_value = _values(config, task, critic, observation, transitions)
+
+    expected = networks.value(config, critic, observation)
     np.testing.assert_allclose(value, expected, rtol=1e-12)
     expected = networks.value(config, critic, task.observe(transitions.next_state))
     read = ~np.asarray(transitions.terminated)

@@ -60,7 +60,8 @@ def _ending_with_ray() -> Iterator[None]:
     ended, here, head = threading.Event(), context.get_node_id(), _resolved(context.gcs_address)
 
     def is_dead() -> bool:
-        if _is_refused(head):
+        # Nothing listens there any more; of a machine that is silent Ray itself is the judge.
+        if isinstance(_connection_error(head), ConnectionRefusedError):
             return True
         with suppress(Exception):  # what holds the table of nodes does not answer
             return any(node["NodeID"] == here and not node["Alive"] for node in ray.nodes())
@@ -159,7 +160,7 @@ def check_joinable(address: str | None, script: str) -> str | None:
         ) from error
     if known is None:
         return None
-    if not _answers(known):
+    if _connection_error(known) is not None:
         raise BadInput(_silent(given, f"{known[0]}:{known[1]}"))
     if known not in map(_resolved, services.find_gcs_addresses()):
         raise BadInput(
@@ -187,20 +188,10 @@ def _resolved(address: str) -> tuple[str, int]:
     return socket.gethostbyname(host.strip("[]")), int(port)
 
 
-def _is_refused(where: tuple[str, int]) -> bool:
-    """Returns whether nothing listens there; a machine that is silent is Ray's to judge."""
+def _connection_error(where: tuple[str, int]) -> OSError | None:
+    """Returns why no connection opens there, or None if one does."""
     try:
         with socket.create_connection(where, timeout=_ANSWERS_WITHIN):
-            return False
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
-
-
-def _answers(where: tuple[str, int]) -> bool:
-    try:
-        with socket.create_connection(where, timeout=_ANSWERS_WITHIN):
-            return True
-    except OSError:
-        return False
+            return None
+    except OSError as error:
+        return error
