@@ -260,10 +260,9 @@ def _plain_about_the_disk(spec: SweepSpec) -> Iterator[None]:
         number = _why_unwritable(spec.folder, error)
         if number is None:
             raise
+        then = f", and --resume {spec.name} goes on once it can be written" * spec.can_resume
         raise OSError(
-            number,
-            f"{spec.folder}: {os.strerror(number)}; what was reported is kept, and --resume"
-            f" {spec.name} goes on once it can be written",
+            number, f"{spec.folder}: {os.strerror(number)}; what was reported is kept{then}"
         ) from None
 
 

@@ -213,6 +213,16 @@ class SweepSpec:
         return self.gpus_per_trial > 0
 
     @property
+    def is_search(self) -> bool:
+        """Whether anything is searched; a run of train.py and a comparison of shapes are not."""
+        return bool(self.space)
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether --resume can go on with it; a comparison of shapes takes half a minute."""
+        return self.is_search or self.preset == "train"
+
+    @property
     def judge(self) -> Objective:
         """What trials are judged by."""
         return Objective(self.objective, self.spread_penalty)
@@ -325,7 +335,7 @@ def prepare(spec: SweepSpec, *, resume: bool) -> None:
         check_store(spec.storage, None if resume else spec.name)
     if resume:
         return
-    goes_on = f", or --resume {spec.name}" * bool(spec.space or spec.preset == "train")
+    goes_on = f", or --resume {spec.name}" * spec.can_resume
     taken = BadInput(f"sweep '{spec.name}' exists; take another name{goes_on}")
     if spec.folder.exists():
         raise taken
@@ -348,7 +358,7 @@ def check_is_search(spec: SweepSpec) -> None:
     Raises:
         BadInput: what it is instead.
     """
-    if not spec.space:
+    if not spec.is_search:
         what = "a run of train.py" if spec.preset == "train" else "a comparison of shapes"
         raise BadInput(f"'{spec.name}' is {what}, and no search")
 

@@ -98,6 +98,13 @@ def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch, error):
     )
 
 
+def test_a_comparison_of_shapes_is_not_told_to_resume(tmp_path):
+    spec = small_spec(tmp_path, space={})
+    spec.folder.mkdir()
+    with pytest.raises(OSError, match="is kept$"), _plain_about_the_disk(spec):
+        raise OSError(28, "No space left on device")
+
+
 def test_what_was_full_for_a_moment_is_said_too(tmp_path):
     spec = small_spec(tmp_path)
     spec.folder.mkdir()

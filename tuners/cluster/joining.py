@@ -20,8 +20,8 @@ _ANSWERS_WITHIN = 3.0  # seconds to open a connection
 _LOOKS_EVERY = 5.0  # seconds, whether Ray is there
 _SHOW_CURSOR = "\x1b[?25h"  # which the live screen had hidden
 _RAY_DIED = (
-    "error: Ray's node on this machine, or its head, has died; what was reported is kept, and"
-    " --resume goes on"
+    "error: Ray's node on this machine, or its head, has died; what was reported is kept, and a"
+    " sweep goes on with --resume"
 )
 
 
@@ -119,7 +119,7 @@ def _init(address: str | None, **arguments: Any) -> None:
         raise TimeoutError(
             errno.ETIMEDOUT,
             "Ray did not start on this machine within half a minute, so busy is it: end other"
-            " programs, then go on with --resume",
+            " programs, then start again, a sweep with --resume",
         ) from error
     take_sigterm_as_ctrl_c()
 

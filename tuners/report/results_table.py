@@ -28,11 +28,11 @@ def about_test(record: SweepRecord, charts: Mapping[str, Chart | None]) -> Itera
             "note",
         )
     if charts["seeds"] is None:
-        yield paragraph(_NOT_YET if record.spec.space else UNSEARCHED, "soft")
+        yield paragraph(_NOT_YET if record.spec.is_search else UNSEARCHED, "soft")
     else:
         yield figure(charts["seeds"])
         yield figure_or(charts["curves"], _NOT_YET)
-    if record.spec.space:
+    if record.spec.is_search:
         yield "<h3>From search to test</h3>"
         yield from _finalists(record)
 

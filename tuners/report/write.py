@@ -117,7 +117,7 @@ def _head(record: SweepRecord) -> Iterator[str]:
     lines = warnings_of(record)
     if lines:
         yield f'<div class="warnings"><h2>To be wary of</h2>{bullets(lines, "")}</div>'
-    elif record.winner is None and record.spec.space:
+    elif record.winner is None and record.spec.is_search:
         yield paragraph(
             "No warning so far; edges and a winner's terms are judged at the end.", "fine"
         )
@@ -129,7 +129,7 @@ def _head(record: SweepRecord) -> Iterator[str]:
 
 def _about(record: SweepRecord) -> str:
     spec = record.spec
-    if not spec.space:
+    if not spec.is_search:
         return f"Task {spec.base.task} · up to {spec.base.full_length:,} env_steps a seed"
     scheduler = f"scheduler {spec.scheduler}" if spec.scheduler != "none" else "no scheduler"
     return (
@@ -142,7 +142,7 @@ def _about(record: SweepRecord) -> str:
 
 def _progress(record: SweepRecord) -> str:
     """Returns how far an unfinished sweep is, and what leads it."""
-    if not record.spec.space:
+    if not record.spec.is_search:
         return UNSEARCHED
     ended, trials = len(record.ended), record.spec.num_trials
     said = f"Not finished: {ended} of {trials} trials of the search have ended"
@@ -188,7 +188,7 @@ def _sections(record: SweepRecord, charts: Mapping[str, Chart | None], count: in
 
 def _changes(record: SweepRecord) -> Iterator[str]:
     if record.winner is None:
-        yield paragraph("There is no winner yet." if record.spec.space else UNSEARCHED, "soft")
+        yield paragraph("There is no winner yet." if record.spec.is_search else UNSEARCHED, "soft")
         return
     if record.winner == BASELINE:
         yield paragraph("Nothing: the hand-tuned baseline won.")
@@ -200,7 +200,7 @@ def _changes(record: SweepRecord) -> Iterator[str]:
 def _parameters(
     record: SweepRecord, charts: Mapping[str, Chart | None], count: int
 ) -> Iterator[str]:
-    if not record.spec.space:
+    if not record.spec.is_search:
         yield paragraph(UNSEARCHED, "soft")
         return
     yield figure_or(
