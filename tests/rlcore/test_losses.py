@@ -164,6 +164,19 @@ def test_the_loss_of_the_policy_that_acted():
     np.testing.assert_allclose(loss, -0.5 + 0.25 * 2.0 - 0.1 * entropy, rtol=1e-5)
 
 
+@pytest.mark.parametrize("clip_value", [False, True])
+def test_a_value_loss_is_clipped_if_the_config_says_so(clip_value):
+    config = replace(CONFIG, clip_value=clip_value)
+    with jax.numpy_rank_promotion("allow"):
+        params = random_params()
+        acted = on_policy_samples(params)
+        samples = replace(acted, value=acted.value - 1.0)  # now 1 above it, 2 below the target
+        numbers = Hyperparameters(clip_range=0.25).as_arrays()
+        _, metrics = loss_and_metrics(params, config, TASK, samples, numbers)
+    expected = 0.5 * (2.75 if clip_value else 2.0) ** 2
+    np.testing.assert_allclose(metrics.value_loss, expected, rtol=1e-5)
+
+
 def test_advantages_may_be_normalised_by_the_minibatch():
     config = PPOConfig(**vars(CONFIG) | {"advantage_normalization": "minibatch"})
     with jax.numpy_rank_promotion("allow"):

@@ -36,11 +36,25 @@ OTHER = PPOConfig(
     evaluation_episodes=3,
     activation="swish",
     optimizer="adamw",
-    shuffle="envs",
+    shuffle="samples",
     advantage_normalization="minibatch",
     normalize_reward=False,
     clip_value=True,
 )
+OTHER_NUMBERS = {
+    "learning_rate": 1e-2,
+    "learning_rate_end": 1e-3,
+    "gamma": 0.9,
+    "gae_lambda": 0.5,
+    "clip_range": 1e-4,
+    "entropy_coef": 0.1,
+    "value_coef": 0.01,
+    "max_grad_norm": 0.01,
+    "init_log_std": 0.3,
+    "adam_eps": 0.1,
+    "weight_decay": 0.1,
+    "budget": 200.0,
+}
 PRODUCT = {"combine": "product", "height01.weight": 1.0, "gentle.weight": 0.2}
 
 
@@ -99,6 +113,20 @@ def test_a_static_config_has_a_program_of_its_own(one_segment):
         assert np.all(np.isfinite(leaf)), path
     train(state, OTHER)
     assert train_segment._cache_size() == before + 1
+
+
+@pytest.mark.parametrize("name", HYPERPARAMETERS)
+def test_training_reads_every_hyperparameter(name):
+    config = OTHER if name == "weight_decay" else TINY  # adam has none
+
+    def kernels(numbers):
+        state = fresh_state(config, hyperparameters=numbers)
+        state, _ = train(state, config, hyperparameters=numbers)
+        return arrays((state.params["actor"]["network"], state.params["critic"]))
+
+    numbers = Hyperparameters(budget=100.0)
+    before, after = kernels(numbers), kernels(replace(numbers, **{name: OTHER_NUMBERS[name]}))
+    assert any(np.any(before[path] != after[path]) for path in before)
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
