@@ -20,17 +20,18 @@ from tuners.ahead import start_compiling
 from tuners.config import baseline, static_configs
 from tuners.describe import describe_change, likeness_to_score
 from tuners.errors import BadInput
+from tuners.final_table import estimate_lines, improvement_line
 from tuners.layout import REPORT_FILE
 from tuners.lock import driving
 from tuners.login import masked, without_login
-from tuners.phases import BASELINE, TASK_SCORE
+from tuners.phases import BASELINE
 from tuners.ray_settings import apply_ray_settings, joins_cluster
 from tuners.sequels import begin_with, extend, seeds_spent
 from tuners.space import Domain, load_space
 from tuners.spec import SweepSpec, check_code_version, check_is_search, make_spec, prepare
 from tuners.store import check_address
 from tuners.tracking import run_link
-from tuners.validate import COLUMNS, Estimate, verdict
+from tuners.validate import COLUMNS, verdict
 from tuners.versions import INSTALL_CUDA, has_cuda
 
 if TYPE_CHECKING:
@@ -269,29 +270,18 @@ def _use(result: "SweepResult") -> str:
 
 
 def _final_table(result: "SweepResult") -> Table:
-    winner = result.plan.winner
-    names = {winner: f"winner ({winner})", BASELINE: "baseline", TASK_SCORE: "the score as reward"}
-    if winner == BASELINE:
-        names[BASELINE] = "winner = baseline"
-    seeds = result.plan.spec.test_seeds
+    comparison, winner = result.comparison, result.plan.winner
+    seeds = comparison.test_seeds
     table = Table(title=f"Test on {seeds} fresh seeds: interquartile mean [95 % interval]")
     table.add_column("")
     for column in COLUMNS.values():
         table.add_column(column.title, justify="right")
-    for row in dict.fromkeys([winner, BASELINE, TASK_SCORE]):
-        cells = result.comparison.estimates.get(row or "", {})
-        shown = [_cell(cells[name], column.unit) for name, column in COLUMNS.items() if cells]
-        table.add_row(names[row], *shown)
-    improvement = [f"{value:.2f}" for value in result.comparison.improvement.values()]
-    table.add_section()
-    table.add_row("P(winner is better)", *improvement)
+    for label, cells in estimate_lines(comparison, winner):
+        table.add_row(label, *map(" ".join, cells))
+    if better := improvement_line(comparison, winner):
+        table.add_section()
+        table.add_row(*better)
     return table
-
-
-def _cell(cell: Estimate, unit: str) -> str:
-    digits = 2 if unit else 0
-    unit = f" {unit}" if unit else ""
-    return f"{cell.value:.{digits}f}{unit} [{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
 
 
 def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tuners.config import value_of
+from tuners.final_table import estimate_lines, improvement_line
 from tuners.objectives import objective_text
 from tuners.phases import BASELINE
 from tuners.report.charts import Chart
 from tuners.report.page import Cell, figure, figure_or, paragraph, table
 from tuners.report.result_charts import objective_title
 from tuners.report.sweep_record import SweepRecord, never_stopped
-from tuners.validate import COLUMNS, Estimate, measure
+from tuners.validate import COLUMNS, measure
 
 UNSEARCHED = "Nothing was searched."
 _NOT_YET = "The test is not done yet: it begins when search and validation have ended."
@@ -39,28 +40,13 @@ def about_test(record: SweepRecord, charts: Mapping[str, Chart | None]) -> Itera
 
 def _test_table(record: SweepRecord) -> str:
     assert record.comparison is not None
-    rows: list[Sequence[Cell]] = []
-    for row in record.test_rows:
-        cells = record.comparison.estimates.get(row)
-        if cells is not None:
-            figures = [shown(cells[name], column.unit) for name, column in COLUMNS.items()]
-            rows.append([record.row_label(row), *figures])
-    if record.comparison.improvement and record.winner != BASELINE:
-        better = [f"{record.comparison.improvement[name]:.2f}" for name in COLUMNS]
-        rows.append(["P(winner is better)", *better])
+    lines: list[Sequence[Cell]] = [
+        [label, *cells] for label, cells in estimate_lines(record.comparison, record.winner)
+    ]
+    if better := improvement_line(record.comparison, record.winner):
+        lines.append(better)
     titles = ["", *(column.title for column in COLUMNS.values())]
-    return table(titles, rows, lead=record.row_label(str(record.winner)))
-
-
-def shown(cell: Estimate, unit: str) -> tuple[str, str]:
-    """Returns an interquartile mean as a person reads it, and its interval."""
-    digits = 2 if unit else 0
-    return f"{cell.value:.{digits}f}{f' {unit}' if unit else ''}", interval(cell, digits)
-
-
-def interval(cell: Estimate, digits: int = 0) -> str:
-    """Returns an interval as a person reads it."""
-    return f"[{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
+    return table(titles, lines, lead=record.row_label(str(record.winner)))
 
 
 def _finalists(record: SweepRecord) -> Iterator[str]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rlcore.files import replacing
 from tuners.errors import BadInput
+from tuners.final_table import shown
 from tuners.phases import BASELINE
 from tuners.report.charts import GREY, ROW_COLORS, Chart, Dots, Interval, Line, Mark, Panel
 from tuners.report.page import Cell, figure_or, page, paragraph, section, table
 from tuners.report.result_charts import column_panels, objective_title
-from tuners.report.results_table import shown
 from tuners.report.sweep_record import SweepRecord, load_record
 from tuners.spec import check_is_search
 from tuners.validate import COLUMNS

@@ -10,6 +10,7 @@ import numpy as np
 
 from tuners.config import TrialConfig, parse_config
 from tuners.errors import BadInput
+from tuners.final_table import row_label
 from tuners.layout import COMPARISON_FILE, TRIALS_FILE
 from tuners.phases import BASELINE, TASK_SCORE, trial_name
 from tuners.population import split_name
@@ -174,10 +175,7 @@ class SweepRecord:
 
     def row_label(self, row: str) -> str:
         """Returns what a person reads for a row of the final table."""
-        names = {BASELINE: "baseline", TASK_SCORE: "the score as reward"}
-        if row == self.winner:
-            return "winner = baseline" if row == BASELINE else f"winner ({row})"
-        return names.get(row, row)
+        return row_label(row, self.winner)
 
     def trial_label(self, trial: Mapping[str, Any]) -> str:
         """Returns a trial's name, with who it is where it is someone."""

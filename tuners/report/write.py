@@ -8,6 +8,7 @@ import numpy as np
 
 from rlcore.files import replacing
 from tuners.describe import describe_change
+from tuners.final_table import interval
 from tuners.layout import PLOTS_FOLDER, REPORT_FILE
 from tuners.objectives import PARETO, objective_text
 from tuners.phases import BASELINE
@@ -32,7 +33,7 @@ from tuners.report.result_charts import (
     search_chart,
     seeds_chart,
 )
-from tuners.report.results_table import UNSEARCHED, about_test, interval
+from tuners.report.results_table import UNSEARCHED, about_test
 from tuners.report.reward_charts import hacking_chart, terms_chart
 from tuners.report.space_charts import importance_chart, parallel_chart, slices_chart
 from tuners.report.sweep_record import SweepRecord, load_record
