@@ -200,7 +200,10 @@ def test_a_sweep_that_has_not_finished_is_refused(tmp_path):
     spec.folder.mkdir()
     spec.save()
     message = refusal(load_best, spec.folder)
-    assert "sweep 'mine' has not finished; go on with it: --resume mine" in message
+    assert (
+        "sweep 'mine' has not finished; first: python sweeps/reward_search.py --resume mine"
+        in message
+    )
 
 
 def damage(path):

@@ -40,7 +40,7 @@ def joined(address: str | None, script: str = "sweeps/reward_search.py") -> Iter
             keep_token_private()
             _init(LOCAL, include_dashboard=False)
         else:
-            _join(address, there, script)
+            _join(address, there)
         with _ending_with_ray():
             yield
     finally:
@@ -83,7 +83,7 @@ def _ending_with_ray() -> Iterator[None]:
         watcher.join(timeout=_LOOKS_EVERY)
 
 
-def _join(address: str | None, there: str, script: str) -> None:
+def _join(address: str | None, there: str) -> None:
     """Joins the cluster that answers at ``there``.
 
     Raises:
@@ -102,7 +102,7 @@ def _join(address: str | None, there: str, script: str) -> None:
         if "Version mismatch" not in str(error):
             raise
         raise BadInput(
-            f"{error} start {script} with the Python that Ray was started with"
+            f"{error} start it here with the Python that Ray was started with"
         ) from error
 
 
