@@ -335,6 +335,9 @@ def check_space(base: TrialConfig, space: Space) -> None:
             raise BadInput(f"{name} needs a compile per value: give it as {{choice: [...]}}")
         for value in domain.extremes():
             check_value(base.task, name, value)
+        measures = where == "task" or name == "evaluation_episodes"
+        if measures and len(set(domain.extremes())) > 1:
+            raise BadInput(f"{name} must be one value: scores under others could not be compared")
     for _ in static_configs(base, space):
         pass  # making one checks it
     _check_product_weights(base, space)
