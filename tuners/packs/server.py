@@ -48,7 +48,7 @@ class PackServer:
         self._pack = make_pack(slots)
         self._device = ThreadPoolExecutor(1)  # a pack takes one call at a time
         self._files = ThreadPoolExecutor(_WRITERS)
-        self._heard: dict[str, float] = {}  # of every trial in a slot, when
+        self._processes: dict[str, int] = {}  # of every trial in a slot: the one that asks for it
         self._asked: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._awaited: set[str] = set()
         self._changed = asyncio.Event()
@@ -60,32 +60,33 @@ class PackServer:
         job: str,
         entry: Mapping[str, Any],
         *,
+        process: int,
         leaving: str | None = None,
-        evict: bool = False,
     ) -> bool:
-        """Gives a trial a slot; returns whether there was one.
+        """Gives a trial a slot: a free one, or that of a trial whose process died without leaving.
 
         Args:
             job: its name.
             entry: what ``tuners/run.py`` tells Tune of a job.
+            process: the id, on this node, of the process that asks for it.
             leaving: the trial before it in the same process, whose slot becomes free.
-            evict: if there is none, take that of the trial least lately heard from.  Ray admits no
-                more trials than there are slots, so its process must have died.
+
+        Returns:
+            Whether there was one.
 
         Raises:
             ValueError: its checkpoint is damaged, or of another config.
             UnusableGPU: the pack's; the CPU would be slow, and its curves not those of a GPU.
         """
         self._take_back(job)  # asked by a process of this trial that died
-        held = self._heard.keys() - {job, leaving}
-        if len(held) >= self._slots and not evict:
+        held = self._processes.keys() - {job, leaving}
+        dead = {other for other in held if not _is_alive(self._processes[other])}
+        if len(held) - len(dead) >= self._slots:
             return False
-        self._heard[job] = time.monotonic()
+        self._processes[job] = process
         self._awaited.add(job)  # before another leaves: the others do not train without it
-        if len(held) >= self._slots:
-            await self.leave(min(held, key=self._liveliness))
-        if leaving not in (None, job):
-            await self.leave(leaving)
+        for other in {*dead, leaving} - {None, job}:
+            await self.leave(str(other))
         try:
             await self._on_device(require_gpu)
             await self._on_device(self._pack.enter, job, entry)
@@ -96,7 +97,7 @@ class PackServer:
 
     async def advance(self, job: str) -> dict[str, Any]:
         """Trains a trial's next segment beside the others'; returns its row."""
-        self._listen(job)
+        self._check_in_slot(job)
         self._awaited.add(job)
         self._asked[job] = asyncio.get_running_loop().create_future()
         self._changed.set()
@@ -106,21 +107,21 @@ class PackServer:
 
     async def save(self, job: str, folder: str) -> None:
         """Writes a trial's checkpoint."""
-        self._listen(job)
+        self._check_in_slot(job)
         snapshot = await self._on_device(self._pack.snapshot, job)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._files, snapshot.write, Path(folder))
 
     async def load(self, job: str, folder: str) -> None:
         """Puts a trial back to where its checkpoint has it."""
-        self._listen(job)
+        self._check_in_slot(job)
         await self._on_device(self._pack.load, job, Path(folder))
 
     async def leave(self, job: str) -> None:
         """Frees a trial's slot."""
         self._awaited.discard(job)
         self._changed.set()
-        if self._heard.pop(job, None) is None:
+        if self._processes.pop(job, None) is None:
             return
         self._take_back(job)
         await self._on_device(self._pack.leave, job)
@@ -130,13 +131,9 @@ class PackServer:
         if (asked := self._asked.pop(job, None)) is not None:
             asked.set_exception(RuntimeError(f"{job} lost its slot"))
 
-    def _liveliness(self, job: str) -> tuple[bool, float]:
-        return job in self._asked, self._heard[job]
-
-    def _listen(self, job: str) -> None:
-        if job not in self._heard:
+    def _check_in_slot(self, job: str) -> None:
+        if job not in self._processes:
             raise RuntimeError(f"{job} has no slot in this pack")
-        self._heard[job] = time.monotonic()
 
     async def _train(self) -> None:
         loop = asyncio.get_running_loop()
@@ -186,6 +183,14 @@ class PackServer:
     def _give_up(self) -> None:
         sys.stderr.flush()
         os._exit(1)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class Place(NamedTuple):

@@ -5,6 +5,7 @@ It never loads JAX: the pack of its GPU, which ``tuners/packs/server.py`` makes,
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from tuners.ray_settings import UnusableGPU
 from tuners.trainable import CheckpointClock, begin_again
 
 _MOST_DEATHS = 3  # of a pack while a trial enters it
+_TRIES, _BETWEEN_TRIES = 10, 0.5  # to find a free slot, and seconds
 _IN_LINE = 2.0  # seconds after which who asked Ray for a part of a GPU is the next to get it
 
 
@@ -78,15 +80,16 @@ class PackedTrainable(tune.Trainable):
             _leave(pack, job)
 
     def _enter(self, config: dict[str, Any], leaving: str | None = None) -> None:
-        """Takes a slot here; with none free, that of a trial whose process died."""
+        """Takes a slot here, once there is one: who is being ended holds his for a moment."""
         self._clock = CheckpointClock()
         keeper = ray.get_actor(config["pack_keeper"])
-        for evict in (False, True):
+        for _ in range(_TRIES):
             for place in _places(config["config"]):
-                pack = _enter_one(keeper, place, config, leaving=leaving, evict=evict)
+                pack = _enter_one(keeper, place, config, leaving=leaving)
                 if pack is not None:
                     self._place, self._pack, self._job = place, pack, config["job"]
                     return
+            time.sleep(_BETWEEN_TRIES)
         raise RuntimeError(f"no pack of this node has a slot for {config['job']}")
 
 
@@ -102,8 +105,9 @@ def _places(config: dict[str, Any]) -> Iterator[Place]:
         yield Place(node, device, static)
 
 
-def _enter_one(keeper: Any, place: Place, config: dict[str, Any], **how: Any) -> Any:
+def _enter_one(keeper: Any, place: Place, config: dict[str, Any], leaving: str | None) -> Any:
     """Returns the pack at a place if it has a slot for a job."""
+    how = {"process": os.getpid(), "leaving": leaving}
     number, pack = ray.get(keeper.pack.remote(place))
     for _ in range(_MOST_DEATHS):
         try:
