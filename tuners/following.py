@@ -6,6 +6,7 @@ about once a second, and what is missing in the end ``sweeps/track.py`` writes l
 
 import os
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,7 @@ def stop_following(process: "subprocess.Popen[bytes]", timeout: float) -> bool:
 def _follow(folder: Path, tracking_uri: str) -> int:
     """Syncs every second until the input closes, then once for all; returns the exit status."""
     use_idle_time()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # `ray job stop` sends it to children one by one
     with writing_to_mlflow(folder):
         return _sync(folder, tracking_uri)
 

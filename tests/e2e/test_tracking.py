@@ -2,18 +2,22 @@
 
 import contextlib
 import random
+import re
+import signal
 import socket
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import Sweep
-from tests.e2e.processes import Scripts, wait_until
+from tests.e2e.processes import PATIENCE, Scripts, wait_until
 from tests.e2e.record import assert_whole, mlflow_runs, trials_once
+from tuners.following import start_following, stop_following
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +34,22 @@ def free_port() -> int:
         port = random.randrange(20_000, 32_768)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+
+
+def test_an_interrupt_of_every_process_leaves_the_follower_to_its_driver(tmp_path):
+    """`ray job stop` sends it to each child of the job."""
+    process = start_following(tmp_path, f"sqlite:///{tmp_path}/mlflow.db")
+
+    def ignores_interrupts() -> bool:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        (ignored,) = re.findall(r"^SigIgn:\s*(\w+)$", status, re.MULTILINE)
+        return bool(int(ignored, 16) & 1 << (signal.SIGINT - 1))
+
+    wait_until(ignores_interrupts, "the follower ignores Ctrl-C")
+    process.send_signal(signal.SIGINT)
+    assert process.poll() is None
+    stop_following(process, timeout=PATIENCE)
+    assert process.returncode == 1, "there was no sweep, which it says"
 
 
 def answers(url: str) -> bool:
