@@ -91,6 +91,6 @@ def search(
     ray.init("local", num_cpus=1, **alone)
     try:
         with make_screen(plan) as screen:
-            run._train(spec, plan, screen, MagicMock(), lambda trial: False)
+            run._train(spec, plan, screen, MagicMock(), lambda trial: False, None)
     finally:
         ray.shutdown()

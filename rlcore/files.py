@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import contextlib
 import os
 import re
 import secrets
@@ -25,12 +26,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         temporary.touch(exist_ok=False)
         yield temporary
-        with open(temporary, "r+b") as written:
-            os.fsync(written.fileno())  # or a power cut could leave the new name on an empty file
+        sync(temporary)  # or a power cut could leave the new name on an empty file
         os.replace(temporary, final)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync(path: Path) -> None:
+    """Waits until what was written to a file is on the disk; passes over one that is not there."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def check_room(folder: Path) -> None:

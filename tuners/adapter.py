@@ -6,6 +6,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any, Self
@@ -14,18 +15,18 @@ from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from rlcore.files import check_room
-from tuners.layout import TUNE_FOLDER
+from rlcore.files import check_room, sync
+from tuners.layout import STATE_FILE, TUNE_FOLDER
+from tuners.mirror import Mirror
 from tuners.objectives import Outcome
 from tuners.phases import Job, Plan
 from tuners.results import ResultsWriter
 from tuners.searchers import LEARNING
 from tuners.stopping import replay
-from tuners.store import CHECKPOINTS_KEPT as KEPT_IN_STORE
 
 _FLUSH_SHARE = 0.1  # of the driver's time, at most
 RETRIES = 3  # of a job
-CHECKPOINTS_KEPT = 2  # the one before serves where the last is damaged
+_KEPT = 2  # checkpoints: the one before serves where the last is damaged
 
 Listener = Callable[[str, dict[str, Any]], None]
 
@@ -108,6 +109,14 @@ class InterruptStopper(_NotSaved, Stopper):
         return self.interrupted and not self.running
 
 
+@dataclass
+class _Saved:
+    """A checkpoint, and when its segment was in the tables (``monotonic``)."""
+
+    checkpoint: Any
+    in_tables: float = math.inf
+
+
 class SweepCallback(_NotSaved, Callback):
     """Writes each report to the tables, tells the plan, and tells whoever listens.
 
@@ -123,7 +132,7 @@ class SweepCallback(_NotSaved, Callback):
         stopper: InterruptStopper,
         checkpoints: dict[str, str],
         listeners: list[Listener],
-        address: str | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         """Has heard of nothing yet.
 
@@ -134,7 +143,7 @@ class SweepCallback(_NotSaved, Callback):
             stopper: ends trials at an interruption; is told which are in a worker.
             checkpoints: of jobs that are tried again, by name; the searcher has them begin there.
             listeners: hear everything.
-            address: of the sweep in the store, if it is in one.
+            mirror: copies the tables to the store, if the checkpoints are there.
         """
         self._plan = plan
         self._writer = writer
@@ -144,10 +153,11 @@ class SweepCallback(_NotSaved, Callback):
         self._failures: Counter[str] = Counter()
         self._listeners = listeners
         self._next_flush = -math.inf
-        self._checkpoints: dict[str, deque[Any]] = {}
-        self._kept = CHECKPOINTS_KEPT if address is None else KEPT_IN_STORE
+        self._recovering: set[str] = set()  # Tune's ids of trials whose failure was counted
+        self._checkpoints: dict[str, deque[_Saved]] = {}
+        self._mirror = mirror
         # A store takes a moment, in which Tune would hear of no trial.
-        self._deleting = None if address is None else ThreadPoolExecutor(4)
+        self._deleting = None if mirror is None else ThreadPoolExecutor(4)
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -196,6 +206,7 @@ class SweepCallback(_NotSaved, Callback):
             OSError: the disk is full: another try would fail as well.
         """
         self._stopper.running.discard(self._job(trial).name)  # it waits for a worker
+        self._recovering.add(trial.trial_id)
         self._failed(trial)
 
     def on_trial_error(
@@ -203,16 +214,17 @@ class SweepCallback(_NotSaved, Callback):
     ) -> None:
         """Has a job tried again, or notes that it failed for good, after its retries.
 
-        Tune gives up at once what fails while it takes over a process, such as one that has died.
+        Tune gives up at once what fails while it takes over a process.  If that process has died,
+        it says in the same step that it recovers the trial and that it gives it up: one failure.
 
         Raises:
             OSError: the disk is full: the job is not to blame.
         """
         job = self._job(trial)
         self._stopper.running.discard(job.name)
-        self._failed(trial)
+        if trial.trial_id not in self._recovering:
+            self._failed(trial)
         if self._failures[job.name] <= RETRIES:
-            self._checkpoints.pop(job.name, None)  # the next Tune trial uses their names again
             if trial.checkpoint:
                 self._resume_from[job.name] = _relative(trial.checkpoint.path)
             self._plan.try_again(job.name)
@@ -227,13 +239,15 @@ class SweepCallback(_NotSaved, Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
     ) -> None:
         """Notes a checkpoint; ``on_step_end`` deletes those that nobody needs any more."""
-        self._checkpoints.setdefault(trial.config["job"], deque()).append(checkpoint)
+        saved = _Saved(checkpoint)
+        self._checkpoints.setdefault(trial.config["job"], deque()).append(saved)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Makes what came in durable, about once a second.
 
         Less often where it takes long: each time a row is written for every trial there was.
         """
+        self._recovering.clear()
         begun = monotonic()  # nobody sets this clock back
         if begun >= self._next_flush:
             self._writer.flush()
@@ -242,21 +256,25 @@ class SweepCallback(_NotSaved, Callback):
             self._next_flush = ended + max(1.0, (ended - begun) / _FLUSH_SHARE)
 
     def _delete_checkpoints(self) -> None:
-        """Deletes all but the last few checkpoints of each trial, once the tables are as far.
+        """Deletes all but two checkpoints of each trial of those that the tables are beyond.
 
-        A resume takes none that is further than they are.  Tune's own way to delete
-        (``num_to_keep``) writes the state of all trials each time.
+        A resume takes none that is further than they are, in the store if they are there.  Tune's
+        own way to delete (``num_to_keep``) writes the state of all trials each time.
         """
+        now = monotonic()
+        durable = now if self._mirror is None else self._mirror.has_tables_of
         for name, kept in list(self._checkpoints.items()):
-            while len(kept) > self._kept:
-                oldest = kept.popleft()
+            for saved in kept:
+                saved.in_tables = min(saved.in_tables, now)
+            while len(kept) > _KEPT and kept[_KEPT].in_tables <= durable:
+                oldest = kept.popleft().checkpoint
                 if _relative(oldest.path) == self._resume_from.get(name):
                     continue  # the next try may begin there
                 if self._deleting is None:
                     _delete(oldest)
                 else:
                     self._deleting.submit(_delete, oldest)
-            if name in self._plan.outcomes:
+            if name in self._plan.outcomes and len(kept) <= _KEPT:
                 del self._checkpoints[name]
 
     def _begin(self, job: Job) -> None:
@@ -276,6 +294,10 @@ class SweepCallback(_NotSaved, Callback):
 
     def _end(self, trial: Trial, job: Job, outcome: Outcome, last: dict[str, Any]) -> None:
         checkpoint = _relative(trial.checkpoint.path) if trial.checkpoint else None
+        if checkpoint is not None and self._mirror is None:
+            sync(
+                self._writer.folder / checkpoint / STATE_FILE
+            )  # before a row says that it is there
         row = self._writer.end_trial(job.name, outcome.stop_reason, last, checkpoint)
         if self._plan.spec.searcher in LEARNING:
             self._writer.flush()  # what such a searcher was told it keeps, also through a kill

@@ -1,6 +1,7 @@
 """Where everything lies in a sweep's folder."""
 
 import math
+import re
 from pathlib import Path
 
 SPEC_FILE = "sweep.yaml"
@@ -32,6 +33,15 @@ def video_path(folder: Path, trial: str) -> Path:
     return folder / MEDIA_FOLDER / f"{trial}.mp4"
 
 
+def is_folder_of(name: str, trial: str) -> bool:
+    """Returns whether a folder of a session is a trial's.
+
+    A job that failed before it ran is another trial to Tune, which ends that one's folder in four
+    digits more.
+    """
+    return re.fullmatch(rf"{re.escape(trial)}(_[0-9a-f]{{4}})?", name) is not None
+
+
 def newest_checkpoint(folder: Path, trial: str, up_to: float = math.inf) -> Path | None:
     """Returns the folder of a trial's furthest whole checkpoint, if there is one.
 
@@ -40,7 +50,9 @@ def newest_checkpoint(folder: Path, trial: str, up_to: float = math.inf) -> Path
     from rlcore.checkpoint import is_whole, read_metadata
 
     found = []
-    for path in folder.glob(f"{TUNE_FOLDER}/*/{trial}/checkpoint_*/{STATE_FILE}"):
+    for path in folder.glob(f"{TUNE_FOLDER}/*/{trial}*/checkpoint_*/{STATE_FILE}"):
+        if not is_folder_of(path.parents[1].name, trial):
+            continue
         try:
             env_steps = int(read_metadata(path)["env_steps"])
         except (ValueError, OSError, KeyError, TypeError):

@@ -32,6 +32,9 @@ class Mirror:
         self._every = every
         self._sent: dict[str, tuple[int, ...]] = {}
         self._error = ""
+        self.has_tables_of = (
+            -math.inf
+        )  # when (``time.monotonic``) the tables were as they are there
         self._is_tidy = False  # a driver before may have been killed between sending and deleting
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
@@ -74,6 +77,7 @@ class Mirror:
         The sweep writes a segment before it writes the end of its trial, so they are read here in
         the opposite order.
         """
+        begun = time.monotonic()
         table = self._folder / TRIALS_FILE
         if not table.exists():
             return
@@ -85,6 +89,7 @@ class Mirror:
                     self._send(store, file, name, state)
         if TRIALS_FILE in changed:
             self._send(store, io.BytesIO(trials), TRIALS_FILE, changed[TRIALS_FILE])
+        self.has_tables_of = begun
         self._forget_merged(store)
 
     def _forget_merged(self, store: Store) -> None:

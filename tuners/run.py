@@ -41,6 +41,7 @@ from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, sl
 from tuners.workers import Workers, refuse_without_gpu, workers_of
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_WORK = ("time", "wall_seconds", "cpu_seconds", "slots", "live_slots")  # columns
 _MAX_ARTISTS = 8  # they draw faster than a large cluster ends trials
 
 
@@ -108,7 +109,7 @@ class Ran:
     """How the jobs of a plan went.
 
     Attributes:
-        segments: the rows reported in this run.
+        segments: when each row of this run was reported, and what it took.
         cores: of the cluster.
         tracked: whether MLflow holds everything.
         failures: one line for each thing that went wrong without ending the run.
@@ -163,7 +164,7 @@ def run_jobs(
                     processes=min(_MAX_ARTISTS, max(1, artists)),
                     address=spec.address,
                 )
-                segments, failures = _train(spec, plan, screen, media, is_filmed)
+                segments, failures = _train(spec, plan, screen, media, is_filmed, mirror)
                 failures += conclude(media, screen)
             screen.note("writing to MLflow")
             tracked = following.stop_following(follower, timeout=60.0)
@@ -186,8 +187,9 @@ def _train(
     screen: SweepConsole,
     media: MediaQueue,
     is_filmed: Callable[[dict[str, Any]], bool],
+    mirror: Mirror | None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Runs every job of the plan; returns this run's segments and a line a failed job."""
+    """Runs every job of the plan; returns what its segments took, and a line a failed job."""
     writer = ResultsWriter(spec.folder, spec.base.task)
     scheduler = SCHEDULERS[spec.scheduler](spec)
     checkpoints = restore(spec, plan, writer, scheduler)
@@ -198,7 +200,7 @@ def _train(
 
     def collect(event: str, row: dict[str, Any]) -> None:
         if event == "segment":
-            segments.append(row)
+            segments.append({name: row[name] for name in _WORK})  # a sweep has a million of them
         elif event == "ended" and spec.media:
             media.film_strip(row)
             if is_filmed(row):
@@ -219,7 +221,7 @@ def _train(
 
     listeners: list[Listener] = [collect, screen.listen]
     stopper = InterruptStopper(interrupted)
-    callback = SweepCallback(plan, writer, scheduler, stopper, checkpoints, listeners, spec.address)
+    callback = SweepCallback(plan, writer, scheduler, stopper, checkpoints, listeners, mirror)
     waits = spec.uses_gpu and not ray.cluster_resources().get("GPU")
     if waits:
         screen.note("waiting for a machine with a GPU to join")

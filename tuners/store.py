@@ -24,6 +24,7 @@ from tuners.layout import (
     SPEC_FILE,
     STATE_FILE,
     TUNE_FOLDER,
+    is_folder_of,
 )
 from tuners.login import error_line, masked
 from tuners.names import is_below
@@ -31,9 +32,6 @@ from tuners.reading import read_yaml
 from tuners.results import covering, last_number
 
 SCHEMES = ("s3", "file")
-# The record in the store is some seconds old when a driver dies, and a trial goes on from a
-# checkpoint that is not beyond it: there must be one.
-CHECKPOINTS_KEPT = 8
 _PROBE = ".shapesweep-probe"
 _PART = ".part"  # ends the name of what is on its way
 SESSION = f"{TUNE_FOLDER}/session-"
@@ -236,8 +234,9 @@ def fetch_checkpoints(folder: Path, trials: Iterable[str]) -> None:
         store = Store(address)
         for name in store.names(TUNE_FOLDER):
             parts = name.split("/")  # tune, session, trial, checkpoint, file
-            is_wanted = len(parts) == 5 and parts[2] in wanted and parts[4] == STATE_FILE
-            if is_wanted and not (folder / name).exists():
+            if len(parts) != 5 or parts[4] != STATE_FILE or (folder / name).exists():
+                continue
+            if any(is_folder_of(parts[2], trial) for trial in wanted):
                 store.get(name, folder / name)
 
 

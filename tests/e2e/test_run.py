@@ -8,10 +8,14 @@ import pytest
 
 from tests.e2e.on_ray import ON_RAY, Ran, run_quietly
 from tests.e2e.record import assert_whole, segments_once, trials_once
-from tests.tuners.small import SEGMENT, small_spec
+from tests.tuners.small import SEGMENT, segment_row, small_spec, trial_row
 from tuners import adapter, run, workers
+from tuners.phases import Plan
+from tuners.results import ResultsWriter, config_json
 from tuners.space import Choice, Uniform
+from tuners.spec import prepare
 from tuners.trainable import SegmentTrainable
+from tuners.trial import Trial
 
 pytestmark = ON_RAY
 
@@ -77,9 +81,49 @@ def test_trials_that_cannot_take_over_a_process_are_tried_again(ray_address, tmp
             return super().reset_config(new_config)
 
     monkeypatch.setattr(workers, "SegmentTrainable", Failing)
+    counted: list[str] = []
+    failed = adapter.SweepCallback._failed
+
+    def count(callback: Any, trial: Any) -> None:
+        counted.append(trial.trial_id)
+        failed(callback, trial)
+
+    monkeypatch.setattr(adapter.SweepCallback, "_failed", count)
     spec = small_spec(tmp_path, scheduler="none", **SMALL)
     assert run_quietly(spec, ray_address).result.failures == []
-    assert len(list(taken.iterdir())) > 1
+    assert len(list(taken.iterdir())) > 2
+    assert len(counted) == len(set(counted)) == 2, "Tune tells of the process's death twice"
+    assert_whole(spec.folder)
+
+
+def test_a_trial_goes_on_from_the_checkpoint_of_its_second_try(
+    ray_address, tmp_path, monkeypatch, x64
+):
+    """Whose folder has another name: the first try had failed while it took a process over."""
+    begun = tmp_path / "begun"
+    begun.mkdir()
+
+    class Noting(SegmentTrainable):
+        def _begin(self, config: dict[str, Any]) -> None:
+            super()._begin(config)
+            (begun / f"{config['job']} {self.trial.env_steps}").touch()
+
+    monkeypatch.setattr(workers, "SegmentTrainable", Noting)
+    spec = small_spec(tmp_path, scheduler="none", **SMALL)
+    prepare(spec, resume=False)
+    job = Plan(spec).next_job()
+    assert job is not None
+    trial, writer = Trial(job.config, job.seeds), ResultsWriter(spec.folder, spec.base.task)
+    row = {"row": job.row, "seeds": list(job.seeds), "config": config_json(job.config.to_dict())}
+    writer.put_trial(trial_row(job.name, job.phase, **row))
+    for segment in (1, 2):
+        writer.add_segment(segment_row(job.name, segment) | trial.advance())
+    writer.flush()
+    folder = spec.folder / "tune" / "session-001" / f"{job.name}_0a7f" / "checkpoint_000000"
+    folder.mkdir(parents=True)
+    trial.save(folder)
+    run_quietly(spec, ray_address, resume=True)
+    assert f"{job.name} {2 * SEGMENT}" in {path.name for path in begun.iterdir()}
     assert_whole(spec.folder)
 
 

@@ -1,7 +1,9 @@
 """What Tune calls during a sweep, called by hand with trials that are none."""
 
 import copy
+import math
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -72,6 +74,7 @@ class Sweep:
     def fail_for_good(self, trial):
         for _ in range(RETRIES):
             self.callback.on_trial_recover(0, [], trial)
+            self.callback.on_step_end(0, [])
         self.callback.on_trial_error(0, [], trial)
 
     def complete(self, trial):
@@ -261,6 +264,19 @@ def test_a_trial_that_tune_gave_up_too_early_is_tried_again(sweep):
     assert {row["status"] for row in sweep.tables()[0].values()} == {"finished"}
 
 
+def test_a_process_that_dies_while_a_trial_takes_it_over_is_one_failure(sweep):
+    """Tune tells of it twice in a step."""
+    for _ in range(RETRIES):
+        trial = sweep.start()
+        sweep.callback.on_trial_recover(0, [], trial)
+        sweep.callback.on_trial_error(0, [], trial)
+        assert sweep.plan.outcomes == {}
+        sweep.callback.on_step_end(0, [])
+    assert [event for event, _ in sweep.heard].count("failed") == RETRIES
+    sweep.callback.on_trial_error(0, [], sweep.start())
+    assert sweep.plan.outcomes["trial-000"].stop_reason == "error"
+
+
 def test_a_checkpoint_is_named_within_the_sweeps_folder(sweep):
     trial = sweep.start()
     path = sweep.folder.absolute() / "tune" / "session-001" / "trial-000" / "checkpoint_000000"
@@ -312,6 +328,27 @@ def test_no_checkpoint_is_deleted_before_the_tables_are_as_far_as_the_next(sweep
     assert kept_in(folder) == [4, 5]
 
 
+def test_in_a_store_no_checkpoint_is_deleted_before_its_tables_are_two_beyond(tmp_path):
+    """A new head has no other tables."""
+    sweep, mirror = Sweep(tmp_path), SimpleNamespace(has_tables_of=-math.inf)
+    sweep.callback._mirror = mirror
+    trial = sweep.start()
+    folder = save(sweep, trial, 0, 1, 2, 3)
+    sweep.callback.on_step_end(0, [])
+    assert kept_in(folder) == [0, 1, 2, 3]
+    mirror.has_tables_of = time.monotonic()
+    save(sweep, trial, 4, 5)  # of which they know nothing
+    sweep.report(trial, 8, done=True)
+    sweep.complete(trial)
+    sweep.callback._next_flush = -math.inf
+    sweep.callback.on_step_end(0, [])
+    assert kept_in(folder) == [2, 3, 4, 5]
+    mirror.has_tables_of = time.monotonic()
+    sweep.callback._next_flush = -math.inf
+    sweep.callback.on_step_end(0, [])
+    assert kept_in(folder) == [4, 5]
+
+
 def test_checkpoints_of_a_trial_that_ended_are_deleted_too(sweep):
     trial = sweep.start()
     folder = save(sweep, trial, 0, 1, 2)
@@ -328,7 +365,6 @@ def test_the_checkpoint_from_which_a_job_is_tried_again_stays(sweep):
     sweep.callback.on_trial_error(0, [], trial)
     again = sweep.start()
     assert sweep.checkpoints["trial-000"].endswith("checkpoint_000007")
-    sweep.callback.on_checkpoint(0, [], again, trial.checkpoint)  # of that name: the first one
     save(sweep, again, 8, 9, 10)
     sweep.callback.on_step_end(0, [])
     assert kept_in(folder) == [7, 9, 10]

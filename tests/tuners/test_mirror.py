@@ -1,7 +1,9 @@
 """The copy of a sweep's folder in a store, while both are disturbed."""
 
+import math
 import shutil
 import threading
+import time
 
 import pytest
 
@@ -49,6 +51,25 @@ def report(writer, number):
     writer.put_trial(trial_row("trial-000", env_steps=number))
     writer.add_segment(segment_row("trial-000", number))
     writer.flush()
+
+
+def test_it_says_since_when_the_store_has_the_tables(folder, begin, monkeypatch):
+    mirror = begin()
+    assert mirror.has_tables_of == -math.inf
+    report(ResultsWriter(folder, "swingup"), 1)
+    before = time.monotonic()
+    mirror._try_to_copy(0.0)
+    assert before <= mirror.has_tables_of <= time.monotonic()
+
+    def away(*_):
+        raise OSError("the store is away")
+
+    known = mirror.has_tables_of
+    monkeypatch.setattr(Store, "put", away)
+    report(ResultsWriter(folder, "swingup"), 2)
+    mirror._try_to_copy(0.0)
+    assert mirror.has_tables_of == known
+    monkeypatch.undo()
 
 
 def test_what_a_sweep_has_written_is_in_the_store_in_the_end(folder, copy, begin):

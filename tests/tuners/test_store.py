@@ -234,20 +234,21 @@ def test_without_a_store_nothing_is_fetched(tmp_path):
 
 
 def test_the_checkpoints_of_some_trials_are_fetched(sweep):
-    for trial in ("trial-000", "trial-001"):
-        for number in (1, 2):
-            put(
-                sweep.address,
-                **{
-                    f"tune/session-001/{trial}/checkpoint_{number}/{name}": "x"
-                    for name in ("state.safetensors", "recording.safetensors")
-                },
-            )
+    for folder in (
+        "trial-000/checkpoint_1",
+        "trial-001/checkpoint_1",
+        "trial-001_0a7f/checkpoint_2",
+    ):
+        for name in ("state.safetensors", "recording.safetensors"):
+            put(sweep.address, **{f"tune/session-001/{folder}/{name}": "x"})
     fetch_checkpoints(sweep.folder, ["trial-001"])
     found = sorted(
         path.relative_to(sweep.folder).as_posix() for path in sweep.folder.glob("tune/*/*/*/*")
     )
-    assert found == [f"tune/session-001/trial-001/checkpoint_{n}/state.safetensors" for n in (1, 2)]
+    assert found == [
+        f"tune/session-001/{folder}/state.safetensors"
+        for folder in ("trial-001/checkpoint_1", "trial-001_0a7f/checkpoint_2")
+    ]
 
 
 def test_sessions_are_counted_here_and_in_the_store(sweep):

@@ -241,11 +241,13 @@ def test_constants_reach_the_task():
 
 def test_the_furthest_readable_checkpoint_is_the_newest(trained, tmp_path):
     assert newest_checkpoint(tmp_path, "trial-000") is None
+    # Tune ended the second name in digits: its first try had failed before it ran.
     early, late = (
-        tmp_path / "tune" / session / "trial-000" / "checkpoint_000000"
-        for session in ("session-002", "session-001")
+        tmp_path / "tune" / name / "checkpoint_000000"
+        for name in ("session-002/trial-000", "session-001/trial-000_0a7f")
     )
-    for folder, segments in ((early, 1), (late, 2)):
+    another = tmp_path / "tune" / "session-001" / "trial-0001" / "checkpoint_000000"
+    for folder, segments in ((early, 1), (late, 2), (another, 3)):
         folder.mkdir(parents=True)
         new_trial(segments).save(folder)
     assert newest_checkpoint(tmp_path, "trial-000") == late
