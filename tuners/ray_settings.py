@@ -14,6 +14,7 @@ SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own tables say it all
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # our own lets running segments end
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # a sweep resumes from its own tables
+    "TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE": "1",  # or it keeps the report of each checkpoint
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
