@@ -95,7 +95,7 @@ def run_search(
 def _run(spec: SweepSpec, console: Console, address: str | None) -> int:
     _print_plan(console, spec)
     begun = time.monotonic()
-    if trains_each_alone(spec):
+    if spec.trains_each_alone:
         start_compiling(static_configs(spec.base, spec.space))
     from tuners.run import run_sweep  # Ray takes seconds to import
 
@@ -132,11 +132,6 @@ def check_address_joinable(address: str | None, script: str) -> None:
         from tuners.cluster.joining import check_joinable  # imports Ray
 
         check_joinable(address, script)
-
-
-def trains_each_alone(spec: SweepSpec) -> bool:
-    """Returns whether trials run the program that ``start_compiling`` compiles, and no pack's."""
-    return spec.slots == 1 and not spec.uses_gpu
 
 
 def make_console() -> Console:

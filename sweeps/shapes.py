@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sweeps.search import check_address_joinable, make_console, trains_each_alone
+from sweeps.search import check_address_joinable, make_console
 from tuners.ahead import start_compiling
 from tuners.config import baseline
 from tuners.errors import BadInput
@@ -38,7 +38,7 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
         f" {spec.base.full_length:,} env_steps each",
         highlight=False,
     )
-    if trains_each_alone(spec):
+    if spec.trains_each_alone:
         start_compiling([spec.base])
     from tuners.shapes import plot_path, run_shapes
 

@@ -120,11 +120,11 @@ def _from_config(
 def _resumed(flags: Any) -> SweepSpec:
     check_name(flags.resume)
     spec = load_spec(flags.runs_dir / flags.resume)
+    check_code_version(spec.folder)
     if spec.is_search:
         raise BadInput(f"'{spec.name}' is a sweep: resume it with the script that began it")
     if not spec.can_resume:
         raise BadInput(f"'{spec.name}' is a comparison of shapes: start it again")
-    check_code_version(spec.folder)
     return spec
 
 

@@ -1,4 +1,4 @@
-"""Which lock `make` installs, from what it would run; nothing is installed."""
+"""What `make` would install and run; nothing is."""
 
 import os
 import subprocess
@@ -20,11 +20,15 @@ def project(tmp_path):
     return tmp_path
 
 
+def would_run(project, *arguments):
+    command = ["make", "--no-print-directory", "-n", "-C", project, *arguments]
+    kept = {name: value for name, value in os.environ.items() if name not in ("LOCK", "MAKEFLAGS")}
+    return subprocess.run(command, capture_output=True, text=True, env=kept, check=True).stdout
+
+
 def installs(project, *arguments):
     """The name of the lock that `make setup` would install; None for nothing."""
-    command = ["make", "--no-print-directory", "-n", "-C", project, "setup", *arguments]
-    kept = {name: value for name, value in os.environ.items() if name not in ("LOCK", "MAKEFLAGS")}
-    said = subprocess.run(command, capture_output=True, text=True, env=kept, check=True).stdout
+    said = would_run(project, "setup", *arguments)
     found = {name for name in (CPU, CUDA) if f"-r {name}" in said}
     assert len(found) <= 1
     assert all(f"echo {name} > .venv/.installed" in said for name in found)
@@ -55,3 +59,9 @@ def test_what_was_locked_anew_is_installed_as_before(project, noted, again):
     assert installs(project) == again
     marker.touch()
     assert installs(project) is None
+
+
+def test_a_search_is_installed_for_and_run_with_the_flags_given(project):
+    *setup, search = would_run(project, "search", "ARGS=--num-trials 64").strip().split("\n")
+    assert f"-r {CPU}" in "\n".join(setup)
+    assert search == ".venv/bin/python sweeps/reward_search.py --num-trials 64"

@@ -16,8 +16,8 @@ from tuners.pinning import pin_to_last_core
 MOST = 4
 
 
-def start_compiling(configs: Iterable[TrialConfig]) -> "subprocess.Popen[bytes]":
-    """Returns the process; workers that need a program meanwhile wait for it.
+def start_compiling(configs: Iterable[TrialConfig]) -> None:
+    """Starts the process; workers that need a program meanwhile wait for it.
 
     It compiles the first few programs; any more are left to the worker that first needs them.
     """
@@ -32,7 +32,6 @@ def start_compiling(configs: Iterable[TrialConfig]) -> "subprocess.Popen[bytes]"
     assert process.stdin is not None
     with process.stdin:
         process.stdin.write(json.dumps(entries).encode())
-    return process
 
 
 def _compile(configs: Iterable[TrialConfig]) -> None:

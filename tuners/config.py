@@ -321,6 +321,11 @@ def check_value(task: str, name: str, value: Any) -> None:
         raise BadInput(f"{name} is {value:g}, but must be {bound} {low:g} and at most {high:g}")
 
 
+def decides_score(name: str) -> bool:
+    """Returns whether a parameter decides what is measured, or how well: all trials share it."""
+    return name.startswith("task.") or name == "evaluation_episodes"
+
+
 def check_space(base: TrialConfig, space: Space) -> None:
     """Refuses a space from which a config could be drawn that cannot be trained.
 
@@ -335,8 +340,7 @@ def check_space(base: TrialConfig, space: Space) -> None:
             raise BadInput(f"{name} needs a compile per value: give it as {{choice: [...]}}")
         for value in domain.extremes():
             check_value(base.task, name, value)
-        measures = where == "task" or name == "evaluation_episodes"
-        if measures and len(set(domain.extremes())) > 1:
+        if decides_score(name) and len(set(domain.extremes())) > 1:
             raise BadInput(f"{name} must be one value: scores under others could not be compared")
     for _ in static_configs(base, space):
         pass  # making one checks it
@@ -360,14 +364,14 @@ def static_configs(base: TrialConfig, space: Space) -> Iterator[TrialConfig]:
 
 def _check_product_weights(base: TrialConfig, space: Space) -> None:
     """In a product a weight above 1 turns a factor negative: a trap nobody wants to search."""
-    combine = space.get("reward.combine", Choice((base.reward.get("combine", "sum"),)))
+    combine = space.get("reward.combine", Choice((value_of(base, "reward.combine"),)))
     multiplied = [name for name in combine.extremes() if name in MULTIPLIED]
     if not multiplied:
         return
     for term, entry in TERMS[base.task].items():
         if entry.unit is None:
             continue
-        fixed = Choice((base.reward.get(f"{term}.weight", 0.0),))
+        fixed = Choice((value_of(base, f"reward.{term}.weight"),))
         domain = space.get(f"reward.{term}.weight", fixed)
         if not all(0.0 <= value <= 1.0 for value in domain.extremes()):
             raise BadInput(

@@ -4,13 +4,11 @@ from contextlib import suppress
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from rlcore.ppo.config import HYPERPARAMETERS, STATIC, Hyperparameters
-from rlcore.rewards import TERMS, make_reward_params, shaped_reward
-from rlcore.rewards.compose import MULTIPLIED
-from rlcore.tasks import TASKS
+from rlcore.ppo.config import HYPERPARAMETERS, STATIC
+from rlcore.rewards import TERMS, shaped_reward
+from rlcore.rewards.compose import MULTIPLIED, reward_defaults
 from rlcore.tasks.dynamics import CartPoleState
 from rlcore.video import load_recording
 from tuners.config import TrialConfig, parse_config, value_of
@@ -27,10 +25,10 @@ _NOTHING = "nothing"
 def describe_change(before: TrialConfig, after: TrialConfig) -> list[str]:
     """Returns a line for each way in which two configs differ in effect."""
     lines = _changed_settings(before, after)
-    combine = [config.reward.get("combine", "sum") for config in (before, after)]
+    combine = [value_of(config, "reward.combine") for config in (before, after)]
     if combine[0] != combine[1]:
         lines.append(f"terms are combined by {combine[1]}, not by {combine[0]}")
-    clips = [bool(config.reward.get("clip", False)) for config in (before, after)]
+    clips = [bool(value_of(config, "reward.clip")) for config in (before, after)]
     if clips[0] != clips[1] and combine[1] == "product":
         lines.append("factors are clipped to [0, 1]" if clips[1] else "factors are not clipped")
     old, new = active_terms(before), active_terms(after)
@@ -58,23 +56,25 @@ def _changed_settings(before: TrialConfig, after: TrialConfig) -> list[str]:
     ]
 
 
+def can_count(config: TrialConfig, name: str) -> bool:
+    """Returns whether the config's way of combining takes a term in at all."""
+    is_multiplied = value_of(config, "reward.combine") in MULTIPLIED
+    return not is_multiplied or TERMS[config.task][name].unit is not None
+
+
 def active_terms(config: TrialConfig) -> dict[str, dict[str, float]]:
     """Returns weight and inner parameters of each term that has any effect."""
-    is_multiplied = config.reward.get("combine", "sum") in MULTIPLIED
+    reward = {**reward_defaults(TERMS[config.task]), **config.reward}
     active = {}
     for name, term in TERMS[config.task].items():
-        weight = float(config.reward.get(f"{name}.weight", 0.0))
-        potential = float(config.reward.get(f"{name}.potential", 0.0))
-        counts = term.unit is not None or not is_multiplied
-        has_weight = weight and counts and config.reward.get(f"{name}.on", True)
+        weight = float(reward[f"{name}.weight"])
+        potential = float(reward.get(f"{name}.potential", 0.0))
+        has_weight = weight and can_count(config, name) and reward[f"{name}.on"]
         if has_weight or potential:
             active[name] = {
                 **({"weight": weight} if has_weight else {}),
                 **({"potential": potential} if potential else {}),
-                **{
-                    key: float(config.reward.get(f"{name}.{key}", default))
-                    for key, default in term.parameters.items()
-                },
+                **{key: float(reward[f"{name}.{key}"]) for key in term.parameters},
             }
     return active
 
@@ -102,12 +102,9 @@ def likeness_to_score(spec: SweepSpec, row: str) -> str | None:
 
 
 def _rewards(config: TrialConfig, recordings: list[Any]) -> np.ndarray:
-    task = jax.tree.map(
-        lambda value: jnp.asarray(value, dtype=float), TASKS[config.task](**config.constants)
-    )
-    config = config.at(config.full_length)
-    params = make_reward_params(TERMS[config.task], config.reward)
-    gamma = config.hyperparameters.get("gamma", Hyperparameters.gamma)
+    from tuners.programs import parameters_of  # it takes a while, and not every sweep gets here
+
+    task, hyperparameters, params = parameters_of(config.at(config.full_length))
 
     @jax.jit
     def reward_of(states: Any, actions: Any) -> Any:
@@ -120,7 +117,7 @@ def _rewards(config: TrialConfig, recordings: list[Any]) -> np.ndarray:
             actions[..., None],
             after,
             task.terminated(after),
-            gamma=gamma,
+            gamma=hyperparameters.gamma,
         )
         return reward
 

@@ -37,7 +37,7 @@ from tuners.results import read_trials
 from tuners.spec import check_is_search, load_spec
 from tuners.store import fetch
 from tuners.tracking import SUMMARY, read_state
-from tuners.validate import FINAL_WINDOW, read_comparison
+from tuners.validate import best_seed, read_comparison
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,7 @@ def load_best(folder: Path) -> Best:
     try:
         state = fetch(folder, f"{trial['checkpoint']}/{STATE_FILE}")
         arrays, metadata = load_arrays(state)
-        scores = np.asarray(metadata["scores"][-FINAL_WINDOW:], dtype=float)
-        best = int(np.argmax(np.mean(scores, axis=0)))
+        best, _ = best_seed(metadata["scores"])
         policy = policy_from_checkpoint(arrays, config, best)
         seed = metadata["seeds"][best]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:

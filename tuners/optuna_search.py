@@ -8,7 +8,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -26,8 +26,11 @@ from tuners.config import values_in_space
 from tuners.errors import BadInput
 from tuners.layout import STUDY_FILE
 from tuners.objectives import PARETO, Outcome
-from tuners.searchers import SearchSettings, first_values
+from tuners.searchers import first_values
 from tuners.space import Choice, Domain, LogUniform, OneMinusLogUniform
+
+if TYPE_CHECKING:
+    from tuners.spec import SweepSpec
 
 MakeSampler = Callable[[int], optuna.samplers.BaseSampler]
 _OUTSIDE = "the baseline lies outside the search space: samplers do not see it"
@@ -58,14 +61,14 @@ class OptunaSearcher:
     sampler is made anew for each.
     """
 
-    def __init__(self, settings: SearchSettings, make_sampler: MakeSampler) -> None:
+    def __init__(self, spec: "SweepSpec", make_sampler: MakeSampler) -> None:
         """Opens the study in the sweep's folder, or begins it with the baseline as trial 0."""
-        self._settings = settings
+        self._spec = spec
         self._make_sampler = make_sampler
         self._distributions = {
-            name: distribution_of(domain) for name, domain in sorted(settings.space.items())
+            name: distribution_of(domain) for name, domain in sorted(spec.space.items())
         }
-        self._study = open_study(settings.folder, settings.objective)
+        self._study = open_study(spec.folder, spec.objective)
         if not self._study.get_trials(deepcopy=False):
             self._add_baseline()
 
@@ -75,12 +78,12 @@ class OptunaSearcher:
             self._begin(missing)
         asked = self._study.get_trials(deepcopy=False)[number]
         if len(asked.params) < len(self._distributions):  # fixed in part, or killed meanwhile
-            self._study.sampler = self._make_sampler(_seed(self._settings.seed, number))
+            self._study.sampler = self._make_sampler(_seed(self._spec.seed, number))
             trial = optuna.trial.Trial(self._study, asked._trial_id)
             for name, distribution in self._distributions.items():
                 _decide(trial, name, distribution)
             asked = self._study.get_trials(deepcopy=False)[number]
-        space = self._settings.space
+        space = self._spec.space
         return {name: from_optuna(space[name], asked.params[name]) for name in space}
 
     def tell(self, number: int, outcome: Outcome) -> None:
@@ -111,10 +114,10 @@ class OptunaSearcher:
                 self._begin(number)
 
     def _begin(self, number: int) -> None:
-        self._study.sampler = self._make_sampler(_seed(self._settings.seed, number))
-        first = first_values(self._settings.first_values, number)
+        self._study.sampler = self._make_sampler(_seed(self._spec.seed, number))
+        first = first_values(self._spec.first_values, number)
         if first:  # as Optuna enqueues a trial, but begun in one step: ``suggest`` draws the rest
-            space = self._settings.space
+            space = self._spec.space
             fixed = {name: to_optuna(space[name], value) for name, value in first.items()}
             attributes = {"fixed_params": fixed}
             self._study.add_trial(
@@ -126,7 +129,7 @@ class OptunaSearcher:
             self._study.ask(self._distributions)
 
     def _add(self, values: Mapping[str, Any]) -> None:
-        raw = {name: to_optuna(self._settings.space[name], value) for name, value in values.items()}
+        raw = {name: to_optuna(self._spec.space[name], value) for name, value in values.items()}
         self._study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.RUNNING, params=raw, distributions=self._distributions
@@ -134,7 +137,7 @@ class OptunaSearcher:
         )
 
     def _add_baseline(self) -> None:
-        values = values_in_space(self._settings.base, self._settings.space)
+        values = values_in_space(self._spec.base, self._spec.space)
         if values is not None:
             self._add(values)
             return

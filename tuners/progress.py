@@ -20,7 +20,7 @@ from tuners.config import TrialConfig
 from tuners.layout import RECORDING_FILE, STATE_FILE
 from tuners.objectives import Objective
 from tuners.programs import num_programs, parameters_of
-from tuners.validate import FINAL_WINDOW, Curves, measure
+from tuners.validate import Curves, best_seed, measure
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Progress:
 
     def recording_of_best(self, episodes: Episodes) -> Recording:
         """Returns the episodes of the best seed as ``rlcore/video.py`` draws them."""
-        best = int(np.argmax(np.mean(self._scores[-FINAL_WINDOW:], axis=0)))
+        best, _ = best_seed(self._scores)
         one = jax.tree.map(lambda leaf: leaf[best], episodes)
         return recording_of(self.parameters.task, one)
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 from ray import tune
 from rich.console import Console
@@ -37,7 +36,14 @@ from tuners.schedulers import SCHEDULERS
 from tuners.searchers import LEARNING
 from tuners.spec import SweepSpec
 from tuners.store import count_sessions
-from tuners.validate import FINAL_WINDOW, Comparison, compare, gather_curves, slot_use, utilisation
+from tuners.validate import (
+    Comparison,
+    best_seed,
+    compare,
+    gather_curves,
+    slot_use,
+    utilisation,
+)
 from tuners.workers import Workers, refuse_without_gpu, workers_of
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -370,7 +376,7 @@ def best_validated_trial(spec: SweepSpec, plan: Plan) -> str:
         if row["phase"] == "validation" and row["trial"] in trials:
             scores.setdefault(row["trial"], []).append(row["seed_scores"])
     best = {
-        name: float(np.max(np.mean(curve[-FINAL_WINDOW:], axis=0)))
+        name: best_seed(curve)[1]
         for name, curve in scores.items()
         # What diverged may have been the best until then; what it saved are no numbers.
         if trials[name]["checkpoint"] is not None and trials[name]["stop_reason"] != "diverged"

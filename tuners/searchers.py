@@ -6,40 +6,14 @@ Trial 0 is never asked for: it is the hand-tuned baseline.
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tuners.errors import BadInput
 from tuners.objectives import PARETO, Outcome
 from tuners.space import Space, grid, sample
 
-
-class SearchSettings(Protocol):
-    """What a searcher reads of a sweep's description."""
-
-    @property
-    def space(self) -> Space:
-        """The search space, name to domain."""
-
-    @property
-    def seed(self) -> int:
-        """With a trial's number it decides whatever is drawn for the trial."""
-
-    @property
-    def first_values(self) -> Sequence[Mapping[str, Any]]:
-        """Values that trials 1, 2, ... have; what they leave out is drawn."""
-
-    @property
-    def objective(self) -> str:
-        """Name in ``tuners/objectives.py``."""
-
-    @property
-    def base(self) -> Any:
-        """The baseline's config."""
-
-    @property
-    def folder(self) -> Path:
-        """Where a searcher that remembers keeps what it knows."""
+if TYPE_CHECKING:
+    from tuners.spec import SweepSpec
 
 
 class Searcher(Protocol):
@@ -58,11 +32,9 @@ class Searcher(Protocol):
 class Memoryless:
     """A searcher whose proposals depend on the trial's number alone."""
 
-    def __init__(
-        self, settings: SearchSettings, propose: Callable[[int], Mapping[str, Any]]
-    ) -> None:
+    def __init__(self, spec: "SweepSpec", propose: Callable[[int], Mapping[str, Any]]) -> None:
         """``propose`` returns a trial's values by its number."""
-        self._first = settings.first_values
+        self._first = spec.first_values
         self._propose = propose
 
     def suggest(self, number: int) -> dict[str, Any]:
@@ -81,43 +53,43 @@ def first_values(first: Sequence[Mapping[str, Any]], number: int) -> Mapping[str
     return first[number - 1] if 0 < number <= len(first) else {}
 
 
-def random_search(settings: SearchSettings) -> Searcher:
+def random_search(spec: "SweepSpec") -> Searcher:
     """Returns independent draws: a trial's values depend on sweep seed and trial number alone."""
-    return Memoryless(settings, partial(sample, settings.space, settings.seed))
+    return Memoryless(spec, partial(sample, spec.space, spec.seed))
 
 
-def grid_search(settings: SearchSettings) -> Searcher:
+def grid_search(spec: "SweepSpec") -> Searcher:
     """Returns every combination of the space's choices, the last name varying fastest."""
-    points = grid(settings.space)
-    return Memoryless(settings, lambda number: points[number - 1])
+    points = grid(spec.space)
+    return Memoryless(spec, lambda number: points[number - 1])
 
 
-def tpe(settings: SearchSettings) -> Searcher:
+def tpe(spec: "SweepSpec") -> Searcher:
     """Returns Optuna's tree-structured Parzen estimator (Bergstra et al. 2011; Watanabe 2023)."""
     from tuners.optuna_search import OptunaSearcher, make_tpe
 
-    return OptunaSearcher(settings, make_tpe)
+    return OptunaSearcher(spec, make_tpe)
 
 
-def gaussian_process(settings: SearchSettings) -> Searcher:
+def gaussian_process(spec: "SweepSpec") -> Searcher:
     """Returns Optuna's Gaussian process with expected improvement in log space."""
     from tuners.optuna_search import OptunaSearcher, make_gaussian_process
 
-    return OptunaSearcher(settings, make_gaussian_process)
+    return OptunaSearcher(spec, make_gaussian_process)
 
 
-def cma_es(settings: SearchSettings) -> Searcher:
+def cma_es(spec: "SweepSpec") -> Searcher:
     """Returns CMA-ES over the space's numbers (Hansen 2016); its choices are drawn at random."""
     from tuners.optuna_search import OptunaSearcher, make_cma_es
 
-    return OptunaSearcher(settings, make_cma_es)
+    return OptunaSearcher(spec, make_cma_es)
 
 
 # Those that learn from how trials ended, and those of them that learn from full length alone.
 LEARNING = ("tpe", "gp", "cmaes")
 _LEARN_FROM_FULL_LENGTH = ("gp", "cmaes")
 
-SEARCHERS: dict[str, Callable[[SearchSettings], Searcher]] = {
+SEARCHERS: dict[str, Callable[["SweepSpec"], Searcher]] = {
     "random": random_search,
     "grid": grid_search,
     "tpe": tpe,
@@ -147,6 +119,14 @@ def check_searcher(
         )
     if name == "cmaes" and objective == PARETO:
         raise BadInput("searcher cmaes has one objective; pareto takes random, grid, tpe or gp")
+
+
+def check_installed(name: str) -> None:
+    """Refuses a searcher that needs what is not installed here.
+
+    Raises:
+        BadInput: what to install.
+    """
     if name == "gp" and importlib.util.find_spec("torch") is None:
         raise BadInput(
             "searcher gp needs torch, which is not installed: pip install 'shapesweep[gp]'"

@@ -13,7 +13,7 @@ from typing import Any, cast
 import yaml
 
 from rlcore.files import replacing
-from tuners.config import TrialConfig, check_space, static_configs
+from tuners.config import TrialConfig, check_space, decides_score, static_configs
 from tuners.errors import BadInput
 from tuners.layout import SPEC_FILE
 from tuners.login import without_password
@@ -24,8 +24,8 @@ from tuners.presets import PRESETS, preset_for
 from tuners.ray_settings import PRECISIONS
 from tuners.reading import read_yaml
 from tuners.schedulers import SCHEDULERS
-from tuners.searchers import check_searcher
-from tuners.space import Choice, Domain, as_choice, grid, is_number, parse_stored_space
+from tuners.searchers import check_installed, check_searcher
+from tuners.space import Domain, as_choice, grid, is_number, parse_stored_space
 from tuners.store import check_address, check_store
 from tuners.versions import VERSIONED, code_version, git_revision, versions
 
@@ -35,7 +35,7 @@ MAX_PENALTY = 10
 MAX_SLOTS = 1000
 _CHECKSUM = "crc32"  # the last line of sweep.yaml
 MAX_TRIALS = 1_000_000
-MAX_SEEDS = 10_000  # in a phase: those of different phases never meet
+MAX_SEEDS = 10_000  # in a phase
 
 
 @dataclass(frozen=True)
@@ -223,6 +223,11 @@ class SweepSpec:
         return self.is_search or self.preset == "train"
 
     @property
+    def trains_each_alone(self) -> bool:
+        """Whether each trial has a process of its own, on the CPU."""
+        return self.slots <= 1 and not self.uses_gpu
+
+    @property
     def judge(self) -> Objective:
         """What trials are judged by."""
         return Objective(self.objective, self.spread_penalty)
@@ -238,14 +243,14 @@ class SweepSpec:
         return None if self.storage is None else f"{self.storage.rstrip('/')}/{self.name}"
 
     def seeds(self, phase: str) -> list[int]:
-        """Returns the training seeds of a phase; those of different phases never meet."""
-        count = {
+        """Returns the training seeds of a phase; those of other phases and sweep seeds differ."""
+        counts = {
             "search": self.base.ppo.seeds_per_trial,
             "validation": self.validation_seeds,
             "test": self.test_seeds,
-        }[phase]
-        offset = {"search": 0, "validation": 10_000, "test": 20_000}[phase]
-        return [30_000 * self.seed + offset + i for i in range(count)]
+        }
+        first = (len(counts) * self.seed + list(counts).index(phase)) * MAX_SEEDS
+        return list(range(first, first + counts[phase]))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, as ``sweep.yaml`` has them."""
@@ -305,7 +310,7 @@ def make_spec(
     base = TrialConfig(
         task=task,
         reward=reward,
-        hyperparameters=entries.pop("hyperparameters", {}),
+        hyperparameters=entries.pop("hyperparameters"),
         ppo=entries.pop("ppo"),
         budget=entries.pop("budget"),
     )
@@ -314,10 +319,10 @@ def make_spec(
         base = base.with_values({"seeds_per_trial": given.pop("seeds_per_trial")})
     if "budget" in given:
         base = replace(base, budget=given.pop("budget"))
-    # One world for all: a constant that does not vary is the baseline's as well.
-    for entry, domain in space.items():
-        if entry.startswith("task.") and isinstance(domain, Choice) and len(domain.values) == 1:
-            base = base.with_values({entry: domain.values[0]})
+    shared = {
+        entry: domain.extremes()[0] for entry, domain in space.items() if decides_score(entry)
+    }
+    base = base.with_values(shared)  # the baseline is measured like the others
     if given.get("searcher") == "grid":
         given.setdefault("num_trials", 1 + len(grid(space)))
     return SweepSpec(name=name, preset=preset, base=base, space=space, **{**entries, **given})
@@ -327,8 +332,10 @@ def prepare(spec: SweepSpec, *, resume: bool) -> None:
     """Makes the sweep's folder, or checks that it is there to be resumed.
 
     Raises:
-        BadInput: the name is taken, a place cannot be written, or the tracking URI cannot work.
+        BadInput: the name is taken, a place cannot be written, the tracking URI cannot work, or the
+            searcher is not installed.
     """
+    check_installed(spec.searcher)
     check_tracking_uri(spec.tracking_uri)
     check_writable(spec.folder, "output folder")
     if spec.storage is not None:
@@ -367,14 +374,18 @@ def load_spec(folder: Path) -> SweepSpec:
     """Returns the spec of the sweep in ``folder``.
 
     Raises:
-        BadInput: there is no such sweep, or its ``sweep.yaml`` is damaged.
+        BadInput: there is no such sweep, or its ``sweep.yaml`` is damaged, or of code that knew
+            other names.
     """
-    if not os.path.isfile(folder / SPEC_FILE):
+    path = folder / SPEC_FILE
+    written_by: str | None = code_version()
+    if not os.path.isfile(path):
         known = sorted(path.parent.name for path in folder.parent.glob(f"*/{SPEC_FILE}"))
         listed = ", ".join(known[-5:]) or "none"
         raise BadInput(f"no sweep '{folder.name}' in {folder.parent}; the latest there: {listed}")
     try:
-        entries = _read_spec_file(folder)["spec"]
+        stored = _read_spec_file(folder)
+        entries, written_by = stored["spec"], stored.get("code_version")
         entries["base"] = TrialConfig.from_dict(entries["base"])
         entries["space"] = parse_stored_space(entries["space"])
         for name in ("earlier_seeds", "extensions"):
@@ -386,11 +397,13 @@ def load_spec(folder: Path) -> SweepSpec:
         # The folder may have been moved since it was begun.
         return SweepSpec(**{**entries, "runs_dir": folder.parent, "name": folder.name})
     except (KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{folder / SPEC_FILE} is damaged; restore it from a copy") from error
+        raise BadInput(f"{path} is damaged; restore it from a copy") from error
     except BadInput as error:
-        raise BadInput(
-            f"{folder / SPEC_FILE} is damaged: {error}; restore it from a copy"
-        ) from error
+        if written_by != code_version():
+            raise BadInput(
+                f"{path} is of code version {written_by}; this, {code_version()}, says: {error}"
+            ) from error
+        raise BadInput(f"{path} is damaged: {error}; restore it from a copy") from error
 
 
 def _checksum_line(text: str) -> str:

@@ -121,6 +121,16 @@ def measure(curves: Curves) -> dict[str, Values]:
     }
 
 
+def best_seed(scores: Sequence[Sequence[float]]) -> tuple[int, float]:
+    """Returns which seed has the best final score, whose film and policy are kept, and that score.
+
+    Args:
+        scores: [segments, seeds].
+    """
+    final = np.mean(scores[-FINAL_WINDOW:], axis=0)
+    return int(np.argmax(final)), float(np.max(final))
+
+
 def _segments_to_threshold(scores: np.ndarray) -> int:
     """Returns the index of the first segment from which the score stays above the threshold."""
     below = np.flatnonzero(scores <= THRESHOLD)

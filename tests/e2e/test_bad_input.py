@@ -300,9 +300,7 @@ def test_a_wrong_environment_is_refused(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_names_every_flag_and_says_what_the_script_does(
-    script, workplace, monkeypatch, capsys
-):
+def test_help_says_what_the_script_does_and_no_secret(script, workplace, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{SECRET}@host")
     monkeypatch.setenv("SHAPESWEEP_STORE", f"s3://key:{SECRET}@bucket")
     code, stdout, stderr = run_here(f"{script} --help", monkeypatch, capsys)
@@ -311,8 +309,6 @@ def test_help_names_every_flag_and_says_what_the_script_does(
     assert not stderr
     assert SECRET not in stdout  # among the defaults
     assert module.__doc__.splitlines()[0][:60] in stdout
-    for name in module.Flags.__dataclass_fields__:
-        assert name.replace("_", "-") in stdout or name.upper() in stdout
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import pytest
 import ray
 
 from tests.e2e.on_ray import ON_RAY, Ran, run_quietly
+from tests.e2e.processes import alive, command_line, descendants, wait_until
 from tests.e2e.record import Curves, assert_whole, segments_once, trials_once
 from tests.tuners.small import SEGMENT, small_spec
 from tuners import workers
@@ -84,13 +85,15 @@ def test_one_program_trains_every_trial(packed: Ran):
 
 
 def test_no_process_is_left_when_a_sweep_has_ended(packed: Ran, ray_address: str):
-    names = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            names.append(process.read_bytes().decode(errors="replace"))
-        except OSError:
-            continue
-    assert not [name for name in names if "PackServer" in name or "PackKeeper" in name]
+    def of_packs() -> list[str]:
+        names = map(command_line, descendants(os.getpid()))
+        return [name for name in names if "PackServer" in name or "PackKeeper" in name]
+
+    packs = {row["worker"] for row in segments_once(packed.spec.folder).values()}
+    assert len(packs) == 1
+    (pid,) = (int(worker.rpartition(":")[2]) for worker in packs)
+    wait_until(lambda: not alive(pid), "the pack has ended")
+    wait_until(lambda: not of_packs(), "who kept it has, too")
 
 
 def test_a_static_parameter_has_a_pack_for_each_value(ray_address: str, tmp_path: Path):

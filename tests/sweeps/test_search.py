@@ -44,6 +44,15 @@ def test_a_gpu_that_jax_cannot_use_is_said(machine, capsys):
     assert "make setup LOCK=requirements-cuda12.lock" in capsys.readouterr().err
 
 
+def test_on_a_cluster_it_is_the_clusters(machine):
+    machine.undo()
+    for name in ("SHAPESWEEP_PRESET", "RAY_ADDRESS"):
+        machine.delenv(name, raising=False)
+    machine.setattr(Path, "glob", lambda self, pattern: iter([]))
+    assert pick_preset("10.0.0.1:6379") == "cluster"
+    assert pick_preset("local") == "laptop"
+
+
 def test_the_environment_decides(machine):
     machine.setenv("SHAPESWEEP_PRESET", "gpu-cluster")
     assert pick_preset(None) == "gpu-cluster"

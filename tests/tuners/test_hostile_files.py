@@ -372,8 +372,7 @@ def test_a_damaged_table_is_refused_or_as_it_was(sweep, place, data):
     )
     (folder / name).write_bytes(damaged((sweep / name).read_bytes(), data))
     rows = one_line(read, folder)
-    if rows is not None:
-        assert all(set(row) >= {"trial", "phase"} for row in rows)
+    assert rows is None or repr(rows) == repr(read(sweep))  # NaN in them too
 
 
 def test_a_flipped_bit_in_a_table_is_noticed(sweep, tmp_path):

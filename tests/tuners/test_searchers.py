@@ -16,6 +16,7 @@ from tuners.optuna_search import from_optuna, open_study, to_optuna
 from tuners.phases import Plan
 from tuners.searchers import SEARCHERS
 from tuners.space import Choice, LogUniform, OneMinusLogUniform, Uniform
+from tuners.spec import load_spec, prepare
 
 SUGGESTIONS = Path(__file__).parents[1] / "golden" / "suggestions.json"
 SPACE = {
@@ -122,8 +123,14 @@ def test_the_grid_says_how_many_trials_it_has(tmp_path):
 
 def test_the_gaussian_process_says_what_it_needs(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    line = refusal(small_spec, tmp_path, searcher="gp", scheduler="none")
-    assert "gp needs torch" in line
+    spec = small_spec(tmp_path, searcher="gp", scheduler="none")
+    assert "gp needs torch" in refusal(prepare, spec, resume=False)
+    assert not spec.folder.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr("tuners.spec.check_installed", lambda name: None)
+    prepare(spec, resume=False)
+    monkeypatch.undo()
+    assert load_spec(spec.folder) == spec, "to read what it found takes no torch"
 
 
 @pytest.mark.parametrize("name", ["random", "grid", "tpe"])

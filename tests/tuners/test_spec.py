@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.tuners.small import CONFIG, SEGMENT, SPACE, refusal, small_spec
-from tuners.config import baseline, value_of
+from tuners.config import TrialConfig, baseline, value_of
 from tuners.default_spaces import reward_space
 from tuners.errors import BadInput
 from tuners.presets import PRESETS
@@ -337,6 +337,21 @@ def test_a_sweep_of_other_code_is_not_resumed(tmp_path, monkeypatch):
     message = refusal(check_code_version, spec.folder)
     assert f"begun with code version {begun_with}, but this is another" in message
     assert "begin a new sweep" in message
+
+
+def test_what_this_code_does_not_know_is_not_called_damaged(tmp_path, monkeypatch):
+    """Another version wrote it, before a term had another name."""
+    spec, written_by = small_spec(tmp_path), code_version()
+    prepare(spec, resume=False)
+
+    def unknown(entries):
+        raise BadInput("unknown reward parameter")
+
+    monkeypatch.setattr(TrialConfig, "from_dict", unknown)
+    assert "is damaged: unknown reward parameter" in refusal(load_spec, spec.folder)
+    monkeypatch.setattr("tuners.spec.code_version", lambda: "another")
+    message = refusal(load_spec, spec.folder)
+    assert f"is of code version {written_by}; this, another, says: unknown reward" in message
 
 
 def test_a_name_that_is_taken_is_refused(tmp_path):

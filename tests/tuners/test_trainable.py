@@ -1,22 +1,49 @@
 """Tune's view of a trial, called by hand as Tune does it."""
 
+from types import SimpleNamespace
+
 import pytest
+from ray.tune.result import SHOULD_CHECKPOINT
 
 from tests.tuners.small import CONFIG, SEGMENT
 from tuners.layout import STATE_FILE
 from tuners.ray_settings import UnusableGPU
-from tuners.trainable import SegmentTrainable
+from tuners.trainable import CheckpointClock, SegmentTrainable
 
 JOB = {"job": "trial-003", "config": CONFIG.to_dict(), "seeds": [0, 1], "uses_gpu": False}
 JOB |= {"objective": ("area", 0.0), "until": None, "resume_from": None}
 
 
 @pytest.fixture
-def trainable(monkeypatch):
-    monkeypatch.setattr("tuners.trainable.pin_to_free_core", lambda: None)
+def pinned(monkeypatch):
+    """How often the process was pinned, which a test's is not."""
+    calls = []
+    monkeypatch.setattr("tuners.trainable.pin_to_free_core", lambda: calls.append("pinned"))
+    return calls
+
+
+@pytest.fixture
+def trainable(pinned):
     made = SegmentTrainable(JOB)
     yield made
     made.stop()
+
+
+def test_its_process_is_pinned_to_a_core_once(trainable, pinned):
+    assert trainable.reset_config(JOB)
+    assert pinned == ["pinned"]
+
+
+def test_a_checkpoint_is_due_a_second_after_the_last(monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr("tuners.trainable.time.monotonic", lambda: clock.now)
+    marks = CheckpointClock()
+    due = []
+    for clock.now in (100.4, 100.9, 101.0, 101.9, 102.1):
+        row = marks.mark({"score": 1.0})
+        assert row["score"] == 1.0
+        due.append(row[SHOULD_CHECKPOINT])
+    assert due == [False, False, True, False, True]
 
 
 def test_a_damaged_checkpoint_costs_the_way_but_not_the_curve(trainable, tmp_path, capfd):

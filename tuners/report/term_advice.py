@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from rlcore.rewards import TERMS
 from rlcore.rewards.compose import MULTIPLIED
 from rlcore.tasks import TASKS
-from tuners.config import TrialConfig
-from tuners.describe import active_terms
+from tuners.config import TrialConfig, value_of
+from tuners.describe import active_terms, can_count
 from tuners.phases import BASELINE
 from tuners.report.sweep_record import SweepRecord
 
@@ -34,10 +33,10 @@ def has_effect(config: TrialConfig, name: str) -> bool:
     if name == "init_log_std":
         return not TASKS[config.task].discrete
     if name == "reward.clip":
-        return config.reward.get("combine", "sum") == "product"
+        return bool(value_of(config, "reward.combine") == "product")
     if head != "reward" or not key:
         return True
-    return _can_count(config, term) if key == "on" else term in active_terms(config)
+    return can_count(config, term) if key == "on" else term in active_terms(config)
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def term_remark(term: TermStatistics, others: int, combine: str) -> str:
 def term_lines(record: SweepRecord, row: str) -> list[str]:
     """Returns a warning for each term of a row's reward that does nothing, or too much."""
     found = term_statistics(record, row)
-    combine = record.final_config(row).reward.get("combine", "sum")
+    combine = value_of(record.final_config(row), "reward.combine")
     remarks = {term.name: term_remark(term, len(found) - 1, combine) for term in found}
     owner = "winner" if row == record.winner else record.row_label(row)
     return [f"In the {owner}'s reward, {name} {text}." for name, text in remarks.items() if text]
@@ -197,7 +196,7 @@ def term_effects(record: SweepRecord) -> list[TermEffect]:
 def _effect(name: str, configs: Sequence[TrialConfig], objective: np.ndarray) -> TermEffect | None:
     """Returns what one term did, if there are enough trials on both sides."""
     weights = np.array([_weight(config, name) for config in configs])
-    counts = np.array([_can_count(config, name) for config in configs])
+    counts = np.array([can_count(config, name) for config in configs])
     is_in = (weights > 0) & counts
     if np.all(is_in == counts):  # in every trial that could have it
         question = "heavier half against lighter"
@@ -225,12 +224,6 @@ def _effect(name: str, configs: Sequence[TrialConfig], objective: np.ndarray) ->
 
 def _weight(config: TrialConfig, name: str) -> float:
     return abs(active_terms(config).get(name, {}).get("weight", 0.0))
-
-
-def _can_count(config: TrialConfig, name: str) -> bool:
-    """Returns whether this way of combining takes the term in at all."""
-    is_multiplied = config.reward.get("combine", "sum") in MULTIPLIED
-    return not is_multiplied or TERMS[config.task][name].unit is not None
 
 
 def _interval(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:

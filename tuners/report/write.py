@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rlcore.files import replacing
+from tuners.config import value_of
 from tuners.describe import describe_change
 from tuners.final_table import interval
 from tuners.layout import PLOTS_FOLDER, REPORT_FILE
@@ -248,7 +249,7 @@ def _terms(record: SweepRecord, row: str) -> Iterator[str]:
     found = term_statistics(record, row)
     if not found:
         return
-    combine = record.final_config(row).reward.get("combine", "sum")
+    combine = value_of(record.final_config(row), "reward.combine")
     yield f"<h3>{escape(record.row_label(row))}: its terms, combined by {escape(combine)}</h3>"
     yield table(
         ["term", "weight", "mean, first", "mean, last", "least", "greatest", "share of size", ""],

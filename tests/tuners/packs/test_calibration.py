@@ -1,5 +1,6 @@
 """How many slots pay: the rule, and when measuring stops."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,8 @@ from ray.exceptions import RayTaskError
 from tests.tuners.small import CONFIG, refusal, small_spec
 from tuners.packs import calibration
 from tuners.packs.calibration import MEMORY, choose_slots, rates_by_width, slots_that_pay, time_pack
-from tuners.ray_settings import UnusableGPU
+from tuners.ray_settings import UnusableGPU, gpu_environment
+from tuners.space import Choice
 
 
 @pytest.mark.parametrize(
@@ -73,8 +75,21 @@ def test_on_a_cpu_trials_are_not_packed(tmp_path):
     assert slots_that_pay(small_spec(tmp_path, slots=0), gpus=0) == 1
 
 
-def test_the_rate_of_a_pack_counts_every_trial_and_seed():
-    assert time_pack(CONFIG, 2) > 1000.0
+def test_the_rate_of_a_pack_counts_every_trial_and_seed(monkeypatch):
+    class Timed:
+        """A pack whose trials train 1,000 steps/s each, all seeds counted."""
+
+        def __init__(self, slots):
+            self.jobs = []
+
+        def enter(self, job, entry):
+            self.jobs.append(job)
+
+        def advance(self, jobs):
+            return {job: {"steps_per_second": 1000.0, "wall_seconds": 0.01} for job in jobs}
+
+    monkeypatch.setattr("tuners.packs.pack.Pack", Timed)
+    assert time_pack(CONFIG, 3) == 3000.0
 
 
 def test_a_choice_is_remembered(measured, tmp_path, monkeypatch):
@@ -110,6 +125,8 @@ class ScriptedRay:
     def __init__(self) -> None:
         self.waiting: list[str] = []  # for a GPU each
         self.most = 0  # that ever waited
+        self.environment: dict[str, str] = {}  # in which is measured
+        self.measured: tuple[Any, ...] = ()
         self.cause: Exception | None = None
 
     def remote(self, num_gpus: int, **options: Any) -> Any:
@@ -117,6 +134,9 @@ class ScriptedRay:
 
         def make(function: Any) -> Any:
             def ask(*arguments: Any) -> str:
+                if arguments:
+                    self.measured = arguments
+                    self.environment = options["runtime_env"]["env_vars"]
                 self.waiting.append(function.__name__)
                 self.most = max(self.most, len(self.waiting))
                 return str(function.__name__)
@@ -148,6 +168,16 @@ def test_all_gpus_are_asked_for_until_one_has_been_measured(scripted):
     ray, spec = scripted
     assert slots_that_pay(spec, 8) == 16
     assert (ray.most, ray.waiting) == (8, [])
+
+
+def test_it_is_measured_as_it_will_be_trained(scripted):
+    """At the sweep's precision, in its part of the memory, for as many trials as come at most."""
+    ray, spec = scripted
+    slots_that_pay(replace(spec, num_trials=17, precision="tensorfloat32"), 2)
+    assert ray.environment == gpu_environment("tensorfloat32") != gpu_environment("float32")
+    assert ray.measured == (spec.base.to_dict(), 9, MEMORY)
+    slots_that_pay(replace(spec, space={"num_minibatches": Choice((2, 4))}), 2)
+    assert ray.measured[2] == MEMORY / 2, "each static config has a pack there"
 
 
 def test_a_gpu_that_cannot_be_used_is_bad_input(scripted):
