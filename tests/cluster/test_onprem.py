@@ -131,7 +131,7 @@ def before_the_loss(cluster: Cluster, cut: Path) -> Curves:
     )
     running.until(lambda: len(reported(folder)) > 50, 600.0)
     running.interrupt()
-    assert running.wait(20.0) == 130, running.output
+    assert running.wait(120.0) == 130, running.output
     assert "ray job logs --follow" in running.output
     seen = len(reported(folder))
     deadline = time.monotonic() + 180.0

@@ -136,7 +136,7 @@ def killed_asha(make_scripts: Callable[[str], Scripts]) -> Disturbed:
 
 def interrupt(running: Running) -> None:
     running.interrupt()
-    finished = running.wait(60)
+    finished = running.wait()
     assert finished.code == 130, finished
     assert "Traceback" not in finished.stderr
     assert "python sweeps/reward_search.py --resume interrupted" in finished.stdout

@@ -10,6 +10,7 @@ from tests.e2e.on_ray import ON_RAY, Ran, run_quietly
 from tests.e2e.record import assert_whole, segments_once, trials_once
 from tests.tuners.small import SEGMENT, segment_row, small_spec, trial_row
 from tuners import adapter, run, workers
+from tuners.errors import BadInput
 from tuners.phases import Plan
 from tuners.results import ResultsWriter, config_json
 from tuners.space import Choice, Uniform
@@ -63,6 +64,14 @@ def test_an_ended_sweep_is_not_trained_again(ran, ray_address):
     again = run_quietly(ran.spec, ray_address, resume=True)
     assert segments_once(ran.spec.folder) == before
     assert repr(again.result.comparison) == repr(ran.result.comparison)  # NaN in it too
+
+
+def test_an_unfit_cluster_is_refused_before_the_first_trial(ray_address, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "quick_check", lambda *_, **__: ["node-7: its store is another"])
+    spec = small_spec(tmp_path, **SMALL)
+    with pytest.raises(BadInput, match="not fit for a sweep: node-7: its store is another"):
+        run_quietly(spec, ray_address)
+    assert not (spec.folder / "trials.parquet").exists()
 
 
 def test_trials_that_cannot_take_over_a_process_are_tried_again(ray_address, tmp_path, monkeypatch):

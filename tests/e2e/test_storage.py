@@ -75,7 +75,7 @@ def served(make_scripts: Callable[[str], Scripts]) -> Iterator[Served]:
     scripts, port = make_scripts("moto"), free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = scripts.start_command(command)
-    wait_until(lambda: server.ended or connects(port), "moto's server answers", 60)
+    wait_until(lambda: server.ended or connects(port), "moto's server answers")
     assert not server.ended, server.output
     url = f"http://127.0.0.1:{port}"
     with pytest.MonkeyPatch.context() as patch:
@@ -196,7 +196,7 @@ def lost(served: Served) -> Lost:
         assert not running.ended, running.output
         return len(read_segments(fetch_tables(address, copy))) >= 100 and bool(saved(address, copy))
 
-    wait_until(half_way, "the bucket has a hundred segments and a checkpoint", 120)
+    wait_until(half_way, "the bucket has a hundred segments and a checkpoint")
     running.kill()
     fetch_tables(address, copy)
     usable = saved(address, copy)

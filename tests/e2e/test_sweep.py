@@ -1,8 +1,10 @@
 """A sweep from the command line to its files, its MLflow runs and its exported policy."""
 
 import json
+import os
 import re
 import shlex
+import socket
 from collections import Counter
 
 import numpy as np
@@ -12,7 +14,7 @@ from mlflow import MlflowClient
 
 from rlcore.policy import Policy
 from tests.e2e.conftest import Sweep
-from tests.e2e.processes import Finished, Scripts
+from tests.e2e.processes import Finished, Scripts, listening_beyond_loopback
 from tests.e2e.record import (
     assert_whole,
     mlflow_client,
@@ -118,6 +120,13 @@ def test_other_tools_read_the_segments_as_one_table(smoke: Sweep):
 
 def test_nothing_listens_beyond_loopback(smoke: Sweep):
     assert smoke.listening == set()
+
+
+def test_what_listens_beyond_loopback_would_be_noticed():
+    with socket.create_server(("127.0.0.1", 0)):
+        assert listening_beyond_loopback([os.getpid()]) == set()
+    with socket.create_server(("0.0.0.0", 0)):
+        assert len(listening_beyond_loopback([os.getpid()])) == 1
 
 
 def test_mlflow_holds_one_run_a_trial_and_one_of_the_sweep(smoke: Sweep):
