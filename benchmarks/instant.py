@@ -42,6 +42,7 @@ class InstantPack:
             steps, segment, budget = self._steps[job]
             self._steps[job] = steps + segment, segment, budget
             changes = {"env_steps": steps + segment, "done": steps + 2 * segment > budget}
+            changes["segment"] = steps // segment + 1
             score = random.Random(job).uniform(0.0, 1000.0)  # for a scheduler to tell them apart
             numbers = dict.fromkeys(METRICS, score) | {"device": "none"}
             rows[job] = {**self._row, **numbers, **changes, "time": time.time()}

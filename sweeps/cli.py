@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import tyro
+from rich.console import Console
 
 from tuners.errors import BadInput
 from tuners.interrupts import take_sigterm_as_ctrl_c
@@ -19,6 +20,7 @@ from tuners.login import hide_login, masked, without_password
 FlagsT = TypeVar("FlagsT")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _HELP = ("For full helptext", "Argument helptext")
+_LOG_WIDTH = 110
 _LONGEST = 1200  # characters of a line
 _RULE = re.compile(r"╰?[─-]{3,}╯?")
 
@@ -57,6 +59,12 @@ def parse(flags: type[FlagsT], about: str | None) -> FlagsT:
         if ended.code:
             refuse(_plain(printed.getvalue()))
         raise
+
+
+def make_console() -> Console:
+    """Returns a console that leaves breaking lines to the terminal, and fits tables in a log."""
+    width = None if sys.stdout.isatty() else _LOG_WIDTH
+    return Console(soft_wrap=True, width=width, highlight=False)
 
 
 def _without_login(flags: FlagsT) -> FlagsT:

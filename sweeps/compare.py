@@ -31,7 +31,7 @@ def main(flags: Flags) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from sweeps.search import make_console
+    from sweeps.cli import make_console
     from tuners.names import check_name
     from tuners.outputs import check_out_file
     from tuners.report.side_by_side import lines_of, load_sweeps, write_comparison
@@ -49,7 +49,7 @@ def main(flags: Flags) -> int:
     console = make_console()
     console.print(table)
     write_comparison(records, flags.out)
-    console.print(f"figures   {flags.out}", highlight=False)
+    console.print(f"figures   {flags.out}")
     return 0
 
 

@@ -5,7 +5,6 @@ trains a segment there; looks at MLflow from here.  Run it on a machine of the c
 10 s, up to a minute where nothing is compiled yet.  Exit code 1 if there are faults.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tuners.cluster.examination import NodeFacts
-
-_LOG_WIDTH = 110
 
 
 @dataclass(frozen=True)
@@ -46,9 +43,9 @@ def main(flags: Flags) -> int:
     """Examines the cluster and prints what it found; returns 1 if there are faults."""
     if flags.check is not None:
         return _check_file(flags.check)
-    from rich.console import Console
     from rich.markup import escape
 
+    from sweeps.cli import make_console
     from tuners.errors import BadInput
     from tuners.login import masked
     from tuners.outputs import check_tracking_uri
@@ -76,10 +73,10 @@ def main(flags: Flags) -> int:
             timeout=flags.timeout,
             trains=not flags.quick,
         )
-    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
+    console = make_console()
     console.print(_table(found.nodes))
     for fault in found.faults:
-        console.print(f"[red]fault[/red]  {escape(masked(fault))}", highlight=False, soft_wrap=True)
+        console.print(f"[red]fault[/red]  {escape(masked(fault))}", soft_wrap=True)
     if not found.faults:
         console.print("All is well.")
     return 1 if found.faults else 0

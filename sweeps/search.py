@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sweeps import places
+from sweeps.cli import make_console
 from sweeps.search_flags import Flags, as_arguments
 from tuners.ahead import start_compiling
 from tuners.config import baseline, static_configs
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from tuners.run import SweepResult
 
 
-LOG_WIDTH = 110
 _OVERRIDES = (
     "seed",
     "num_trials",
@@ -88,7 +88,7 @@ def run_search(
     except KeyboardInterrupt:
         console.print(f"Interrupted. Everything known is in {spec.folder}; to go on:")
         command = f"python sweeps/{Path(script).name} --resume {spec.name}{places.runs_flag(spec)}"
-        console.print(f"  {command}", highlight=False)
+        console.print(f"  {command}")
         return 130
 
 
@@ -132,12 +132,6 @@ def check_address_joinable(address: str | None, script: str) -> None:
         from tuners.cluster.joining import check_joinable  # imports Ray
 
         check_joinable(address, script)
-
-
-def make_console() -> Console:
-    """Returns a console that leaves breaking lines to the terminal, and fits tables in a log."""
-    width = None if sys.stdout.isatty() else LOG_WIDTH
-    return Console(soft_wrap=True, width=width)
 
 
 def _make_spec(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]]) -> SweepSpec:
@@ -222,7 +216,6 @@ def _print_plan(console: Console, spec: SweepSpec) -> None:
         f"[bold]{escape(spec.name)}[/bold]  preset {spec.preset}: {spec.num_trials} trials x"
         f" {spec.base.ppo.seeds_per_trial} seeds, up to {length} each;"
         f" then {spec.validation_seeds} validation and {spec.test_seeds} test seeds",
-        highlight=False,
     )
 
 
@@ -238,19 +231,18 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
         console.print(
             f"In the search it had {comparison.over_tuning:+.0f} more than in the test"
             " (over-tuning gap).",
-            highlight=False,
         )
     if winner != BASELINE:
         console.print("\nWhat changed:")
         for line in describe_change(spec.base, plan.config_of(winner)):
-            console.print(f"  - {line}", highlight=False)
+            console.print(f"  - {line}")
         jax.config.update("jax_platforms", "cpu")  # the driver's first use of it; a GPU may be full
         likeness = likeness_to_score(spec, winner)
         if likeness is not None:
-            console.print(f"  - {likeness}", highlight=False)
+            console.print(f"  - {likeness}")
     for failure in result.failures:
-        console.print(f"[yellow]{escape(masked(failure))}[/yellow]", highlight=False)
-    console.print(f"\n{seconds:.0f} s in all; {_use(result)}.", highlight=False)
+        console.print(f"[yellow]{escape(masked(failure))}[/yellow]")
+    console.print(f"\n{seconds:.0f} s in all; {_use(result)}.")
     _print_next(console, spec, result.tracked)
 
 
@@ -285,22 +277,19 @@ def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
         console.print(
             "[yellow]MLflow lacks part of the sweep; once it answers, run:"
             f" python sweeps/track.py --sweep {spec.name}{runs}[/yellow]",
-            highlight=False,
         )
     report = spec.folder / REPORT_FILE
     if report.exists():
-        console.print(f"\nreport    {report}", highlight=False)
+        console.print(f"\nreport    {report}")
     console.print("\nNext:")
     link = run_link(spec.folder) or ""
     if spec.tracking_uri.startswith("http"):
-        console.print(f"  compare   {without_login(spec.tracking_uri)}/{link}", highlight=False)
+        console.print(f"  compare   {without_login(spec.tracking_uri)}/{link}")
     else:
         command = f"mlflow ui --backend-store-uri {spec.tracking_uri}"
-        console.print(f"  compare   {command}", highlight=False)
-        console.print(
-            f"            then http://127.0.0.1:5000/{link}", highlight=False, soft_wrap=True
-        )
+        console.print(f"  compare   {command}")
+        console.print(f"            then http://127.0.0.1:5000/{link}", soft_wrap=True)
     export = f"python sweeps/export_best.py --sweep {spec.name}{runs} --out best"
-    console.print(f"  export    {export}", highlight=False)
+    console.print(f"  export    {export}")
     if spec.media:
-        console.print(f"  watch     {spec.folder / 'media'}/*.mp4", highlight=False)
+        console.print(f"  watch     {spec.folder / 'media'}/*.mp4")

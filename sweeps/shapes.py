@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sweeps.search import check_address_joinable, make_console
+from sweeps.cli import make_console
+from sweeps.search import check_address_joinable
 from tuners.ahead import start_compiling
 from tuners.config import baseline
 from tuners.errors import BadInput
@@ -36,7 +37,6 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
     console.print(
         f"[bold]{spec.name}[/bold]  {len(shapes)} shapes x {spec.test_seeds} seeds,"
         f" {spec.base.full_length:,} env_steps each",
-        highlight=False,
     )
     if spec.trains_each_alone:
         start_compiling([spec.base])
@@ -49,11 +49,11 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
                 spec, shapes, console=console, videos=flags.videos, address=flags.address
             )
     except KeyboardInterrupt:
-        console.print(f"Interrupted; what was trained is in {spec.folder}.", highlight=False)
+        console.print(f"Interrupted; what was trained is in {spec.folder}.")
         return 130
     _print_table(console, summaries)
     for failure in ran.failures:
-        console.print(f"[yellow]{escape(masked(failure))}[/yellow]", highlight=False)
+        console.print(f"[yellow]{escape(masked(failure))}[/yellow]")
     if not ran.segments:
         return 1  # every trial failed, for the reasons above
     times = [row["time"] for row in ran.segments]
@@ -61,11 +61,10 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
     console.print(
         f"{time.monotonic() - begun:.0f} s in all, {max(times) - first:.0f} s from first to last"
         " training step",
-        highlight=False,
     )
-    console.print(f"plot      {plot_path(spec.folder)}", highlight=False)
+    console.print(f"plot      {plot_path(spec.folder)}")
     if flags.videos:
-        console.print(f"videos    {spec.folder / 'media'}/*.mp4", highlight=False)
+        console.print(f"videos    {spec.folder / 'media'}/*.mp4")
     return 0
 
 
@@ -105,4 +104,4 @@ def _print_table(console: Console, summaries: "Sequence[ShapeSummary]") -> None:
     console.print()
     console.print(table)
     if any(row.shape == "product" for row in summaries):
-        console.print(_TRAP, highlight=False)
+        console.print(_TRAP)

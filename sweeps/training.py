@@ -8,8 +8,8 @@ import jax
 from rich.console import Console
 
 from rlcore.rewards import SHAPES
+from sweeps.cli import make_console
 from sweeps.places import runs_flag
-from sweeps.search import make_console
 from tuners.config import TrialConfig, load_config
 from tuners.errors import BadInput
 from tuners.lock import driving
@@ -45,9 +45,8 @@ def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
     console.print(
         f"[bold]{spec.name}[/bold]  {spec.base.task}, {spec.base.ppo.seeds_per_trial} seeds,"
         f" {spec.base.full_length:,} env_steps each, {spec.base.num_segments} segments",
-        highlight=False,
     )
-    console.print("  ".join(f"{title:>10}" for title in _HEADINGS), style="dim", highlight=False)
+    console.print("  ".join(f"{title:>10}" for title in _HEADINGS), style="dim")
     progress = _Progress(console, spec.base)
     try:
         tracked = run_single(
@@ -57,14 +56,13 @@ def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
         )
     except KeyboardInterrupt:
         command = f"python sweeps/train.py --resume {spec.name}{runs_flag(spec)}"
-        console.print(f"Interrupted; go on with: {command}", highlight=False)
+        console.print(f"Interrupted; go on with: {command}")
         return 130
-    console.print(f"\ncheckpoint, film strip and video: {spec.folder}", highlight=False)
+    console.print(f"\ncheckpoint, film strip and video: {spec.folder}")
     if not tracked:
         console.print(
             f"[yellow]MLflow lacks part of it; once it answers: python sweeps/track.py --sweep"
             f" {spec.name}{runs_flag(spec)}[/yellow]",
-            highlight=False,
         )
     return 0
 
@@ -152,7 +150,7 @@ class _Progress:
             _number(row["entropy"], 2),
             "" if left is None else f"{left:.0f} s",
         )
-        self._console.print("  ".join(f"{cell:>10}" for cell in cells), highlight=False)
+        self._console.print("  ".join(f"{cell:>10}" for cell in cells))
 
 
 def _number(value: float | None, digits: int) -> str:

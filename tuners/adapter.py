@@ -179,7 +179,6 @@ class SweepCallback(_NotSaved, Callback):
         """Takes in a segment."""
         job = self._job(trial)
         row = dict(result) | {"trial": job.name, "phase": job.phase}
-        row["segment"] = row["env_steps"] // job.config.ppo.steps_per_segment
         row["stop_reason"] = self._stop_reason(trial, job, row)
         row["done"] = row["stop_reason"] not in (None, "interrupted")
         result["stop_reason"] = row["stop_reason"]  # Tune hands it to on_trial_complete

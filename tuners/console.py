@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tuners.job_names import FIRST_TRIAL
 from tuners.objectives import objective_text
 from tuners.phases import Plan
 
@@ -62,7 +63,7 @@ class SweepConsole:
         """Says what is going on beside training."""
         self._note = text
         if not self._console.is_terminal:
-            self._console.print(f"[{self._elapsed():5.0f} s] {text}", highlight=False)
+            self._console.print(f"[{self._elapsed():5.0f} s] {text}")
 
     def listen(self, event: str, row: dict[str, Any]) -> None:
         """Takes in what ``SweepCallback`` tells."""
@@ -85,7 +86,7 @@ class SweepConsole:
             self._ended[row["trial"]] = row
         if not self._console.is_terminal and time.monotonic() - self._printed > PLAIN_EVERY:
             self._printed = time.monotonic()
-            self._console.print(self._line(), highlight=False)
+            self._console.print(self._line())
 
     def _line(self) -> str:
         best = self._ranked()
@@ -120,7 +121,7 @@ class SweepConsole:
             table.add_column(title, justify="left" if title.startswith("best") else "right")
         for row in self._ranked()[:BEST_SHOWN]:
             ended = self._ended.get(row["trial"], {}).get("stop_reason") or "running"
-            name = "trial-000 (baseline)" if row["trial"] == "trial-000" else row["trial"]
+            name = f"{row['trial']} (baseline)" if row["trial"] == FIRST_TRIAL else row["trial"]
             table.add_row(name, objective_text(row["objective"]), f"{row['env_steps']:,}", ended)
         return table
 

@@ -3,7 +3,7 @@
 Every objective is a column of the final table, so a search looks for what the test will measure.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,25 +90,21 @@ def objective_text(value: float) -> str:
 
 def pareto_ranks(outcomes: Mapping[str, Outcome]) -> dict[str, int]:
     """Returns the front each row lies on: 0 for those that no other beats in both columns."""
-    points = {row: (-o.final_score, o.steps_to_threshold) for row, o in outcomes.items()}
-    left = sorted(points, key=lambda row: points[row])
+    left = {row: (-o.final_score, o.steps_to_threshold) for row, o in outcomes.items()}
     ranks: dict[str, int] = {}
     rank = 0
     while left:
-        front = _front(left, points)
-        ranks |= dict.fromkeys(front, rank)
-        left = [row for row in left if row not in ranks]
+        best = first_front(left)
+        ranks |= dict.fromkeys(best, rank)
+        left = {row: point for row, point in left.items() if row not in ranks}
         rank += 1
     return ranks
 
 
-def _front(ordered: Sequence[str], points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Returns the rows that none before them in rising order equals or beats in the second part.
-
-    Equal points lie on one front.
-    """
+def first_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Returns the names of the points that no other is below in both parts; equal ones are."""
     front: list[str] = []
-    for row in ordered:
+    for row in sorted(points, key=lambda row: points[row]):
         last = points[front[-1]] if front else (0.0, np.inf)
         if points[row][1] < last[1] or points[row] == last:
             front.append(row)

@@ -14,6 +14,7 @@ import numpy as np
 
 from rlcore.rewards import SHAPES
 from tuners.config import TrialConfig, parse_config, value_of
+from tuners.job_names import FIRST_TRIAL, job_name, trial_name, trial_number
 from tuners.objectives import PARETO, Outcome, pareto_ranks
 from tuners.searchers import SEARCHERS
 from tuners.spec import SweepSpec
@@ -151,7 +152,7 @@ class Plan:
 
     def searched(self, row: str) -> Outcome:
         """Returns how a row ended the search."""
-        return self.outcomes[trial_name(0) if row == BASELINE else row]
+        return self.outcomes[FIRST_TRIAL if row == BASELINE else row]
 
     @property
     def num_search_jobs(self) -> int:
@@ -255,21 +256,6 @@ class Plan:
 
     def _all_ended(self, names: Iterable[str]) -> bool:
         return all(name in self.outcomes for name in names)
-
-
-def trial_name(number: int) -> str:
-    """Returns the name of a trial of the search."""
-    return f"trial-{number:03d}"
-
-
-def trial_number(name: str) -> int:
-    """Returns the number of a trial of the search."""
-    return int(name.removeprefix("trial-"))
-
-
-def job_name(phase: str, row: str, batch: int) -> str:
-    """Returns the name of the job that trains a batch of the phase's seeds."""
-    return f"{phase}-{row}-{batch}"
 
 
 def job_from_row(row: dict[str, Any]) -> Job:

@@ -16,8 +16,16 @@ from typing import Any
 import numpy as np
 
 from tuners.config import TrialConfig, route, value_of
+from tuners.job_names import (
+    FIRST_TRIAL,
+    is_trial,
+    member_name,
+    split_member,
+    trial_name,
+    trial_number,
+)
 from tuners.objectives import Outcome
-from tuners.phases import BASELINE, Job, NextJob, Plan, trial_name, trial_number
+from tuners.phases import BASELINE, Job, NextJob, Plan
 from tuners.spec import SweepSpec
 
 QUARTER = 4
@@ -36,7 +44,7 @@ class PopulationPlan(Plan):
 
     def config_of(self, row: str) -> TrialConfig:
         """Returns the configuration a row trains: for a member, its schedule to the end."""
-        if row.startswith("trial-"):
+        if is_trial(row):
             return self._config(member_name(row, self.generations - 1))
         return super().config_of(row)
 
@@ -46,7 +54,7 @@ class PopulationPlan(Plan):
         No member trained the baseline to the end once the first took over from another: then its
         final score is NaN.
         """
-        member = trial_name(0) if row == BASELINE else row
+        member = FIRST_TRIAL if row == BASELINE else row
         outcome = self.outcomes[member_name(member, self.generations - 1)]
         if row == BASELINE and self._took_over(member):
             return replace(outcome, final_score=math.nan)
@@ -55,7 +63,7 @@ class PopulationPlan(Plan):
     def _make_job(self, chosen: NextJob) -> Job:
         if chosen.phase != "search":
             return super()._make_job(chosen)
-        _, generation = split_name(chosen.name)
+        _, generation = split_member(chosen.name)
         interval, full = self.spec.grace_period, self.spec.base.full_length
         return Job(
             *chosen,
@@ -80,7 +88,7 @@ class PopulationPlan(Plan):
     def _searches(self) -> Iterator[NextJob]:
         seeds = tuple(self.spec.seeds("search"))
         for name in self._search_names():
-            yield NextJob(name, "search", split_name(name)[0], seeds)
+            yield NextJob(name, "search", split_member(name)[0], seeds)
 
     @property
     def num_search_jobs(self) -> int:
@@ -89,8 +97,8 @@ class PopulationPlan(Plan):
 
     def _ranked(self) -> list[str]:
         last = self._generation(self.generations - 1)
-        rows = [split_name(name)[0] for name in self._best_first(last)]
-        first = trial_name(0)  # the baseline itself, as long as it took nothing over
+        rows = [split_member(name)[0] for name in self._best_first(last)]
+        first = FIRST_TRIAL  # the baseline itself, as long as it took nothing over
         return [row for row in rows if row != first or self._took_over(row)]
 
     def _search_ended(self) -> bool:
@@ -127,7 +135,7 @@ class PopulationPlan(Plan):
     def _took_over(self, row: str) -> bool:
         """Returns whether a row goes on from another's checkpoint, in any generation."""
         line = self._line(member_name(row, self.generations - 1))
-        return any(split_name(name)[0] != row for name in line)
+        return any(split_member(name)[0] != row for name in line)
 
     def _family(self, name: str) -> tuple[str | None, dict[str, Any]]:
         """Returns whose checkpoint a member goes on from, and its values."""
@@ -136,7 +144,7 @@ class PopulationPlan(Plan):
         return self._families[name]
 
     def _descend(self, name: str) -> tuple[str | None, dict[str, Any]]:
-        row, generation = split_name(name)
+        row, generation = split_member(name)
         number = trial_number(row)
         if generation == 0:
             if number > 0:
@@ -165,14 +173,3 @@ class PopulationPlan(Plan):
         """Returns whether a parameter may change while a trial trains: not what acts once."""
         where = route(self.spec.base.task, name)
         return where in ("hyperparameter", "reward") and name != "init_log_std"
-
-
-def member_name(row: str, generation: int) -> str:
-    """Returns the name of the job that trains a member in a generation."""
-    return f"{row}-g{generation}"
-
-
-def split_name(name: str) -> tuple[str, int]:
-    """Returns the row and the generation of a member's job."""
-    row, _, generation = name.rpartition("-g")
-    return row, int(generation)

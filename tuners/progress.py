@@ -105,6 +105,7 @@ class Progress:
         trained = self.config.ppo.steps_per_segment * len(self.seeds)
         return {
             **report.columns,
+            "segment": self.env_steps // self.config.ppo.steps_per_segment,
             "env_steps": self.env_steps,
             "simulation_steps": self.env_steps * self.config.ppo.action_repeat,
             "time": time.time(),

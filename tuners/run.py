@@ -24,10 +24,11 @@ from tuners.cluster.joining import joined
 from tuners.console import SweepConsole
 from tuners.errors import BadInput
 from tuners.interrupts import noticing
+from tuners.job_names import job_name
 from tuners.layout import COMPARISON_FILE, TUNE_FOLDER
 from tuners.media import MediaQueue
 from tuners.mirror import Mirror
-from tuners.phases import BASELINE, Job, Plan, job_name
+from tuners.phases import BASELINE, Job, Plan
 from tuners.population import PopulationPlan
 from tuners.ray_settings import joins_cluster, keep_keys_in_the_environment
 from tuners.results import ResultsWriter, read_segments, read_trials
@@ -213,39 +214,18 @@ def _train(
                 media.video(row)
 
     def to_tune(job: Job) -> dict[str, Any]:
-        return {
-            "job": job.name,
-            "phase": job.phase,
-            "seeds": list(job.seeds),
-            "config": job.config.to_dict(),
-            "resume_from": _place(spec, checkpoints.get(job.name) or _inherited(writer, job)),
-            "until": job.until,
-            "uses_gpu": spec.uses_gpu,
-            "precision": spec.precision,
-            "objective": (spec.objective, spec.spread_penalty),
-        }
+        resume_from = checkpoints.get(job.name) or _inherited(writer, job)
+        return _to_tune(spec, job, _place(spec, resume_from)) | workers.config
 
     listeners: list[Listener] = [collect, screen.listen]
     stopper = InterruptStopper(interrupted)
     callback = SweepCallback(plan, writer, scheduler, stopper, checkpoints, listeners, mirror)
-    waits = spec.uses_gpu and not ray.cluster_resources().get("GPU")
-    if waits:
-        screen.note("waiting for a machine with a GPU to join")
-    elif spec.slots == 0 and spec.uses_gpu:
-        screen.note("measuring how many trials pay on a GPU: minutes, once")
-    else:
-        screen.note("starting workers")
+    screen.note(_what_is_awaited(spec))
     if not plan.finished:
         with workers_of(spec) as workers, noticing(interrupted):
             most = workers.at_once if spec.searcher in LEARNING else math.inf
-            tuner = _make_tuner(
-                spec,
-                workers,
-                scheduler,
-                PlanSearcher(plan, lambda job: to_tune(job) | workers.config, interrupted, most),
-                stopper,
-                callback,
-            )
+            searcher = PlanSearcher(plan, to_tune, interrupted, most)
+            tuner = _make_tuner(spec, workers, scheduler, searcher, stopper, callback)
             with _plain_about_the_disk(spec):
                 tuner.fit()
                 writer.flush()
@@ -253,6 +233,15 @@ def _train(
         raise KeyboardInterrupt
     failed = [t["trial"] for t in writer.trials.values() if t["status"] == "error"]
     return segments, [f"{name} failed {RETRIES + 1} times" for name in failed]
+
+
+def _what_is_awaited(spec: SweepSpec) -> str:
+    """Returns in words what happens before the first trial begins."""
+    if spec.uses_gpu and not ray.cluster_resources().get("GPU"):
+        return "waiting for a machine with a GPU to join"
+    if spec.slots == 0 and spec.uses_gpu:
+        return "measuring how many trials pay on a GPU: minutes, once"
+    return "starting workers"
 
 
 @contextmanager
@@ -282,6 +271,21 @@ def _why_unwritable(folder: Path, error: Exception) -> int | None:
         return refused.errno
     number = error.errno if isinstance(error, OSError) else None
     return number if number in _UNWRITABLE else None
+
+
+def _to_tune(spec: SweepSpec, job: Job, resume_from: str | None) -> dict[str, Any]:
+    """Returns what Tune hands to a trainable of a job."""
+    return {
+        "job": job.name,
+        "phase": job.phase,
+        "seeds": list(job.seeds),
+        "config": job.config.to_dict(),
+        "resume_from": resume_from,
+        "until": job.until,
+        "uses_gpu": spec.uses_gpu,
+        "precision": spec.precision,
+        "objective": (spec.objective, spec.spread_penalty),
+    }
 
 
 def _inherited(writer: ResultsWriter, job: Job) -> str | None:

@@ -15,6 +15,7 @@ from rlcore.rewards import SHAPES
 from rlcore.tasks import TASKS
 from tuners.config import TrialConfig
 from tuners.console import SweepConsole
+from tuners.job_names import split_batch
 from tuners.layout import PLOTS_FOLDER, SHAPES_FILE
 from tuners.media import MediaQueue
 from tuners.phases import NextJob, Plan
@@ -133,7 +134,7 @@ def run_shapes(
         plan,
         ShapesConsole(plan, console),
         address,
-        lambda trial: videos and str(trial["trial"]).endswith("-0"),
+        lambda trial: videos and split_batch(trial["trial"])[1] == 0,
         conclude,
     )
     return summaries, ran

@@ -10,6 +10,7 @@ from typing import Any
 from rlcore.video import Recording, load_recording, write_film_strip, write_video
 from tuners import following
 from tuners.interrupts import noticing
+from tuners.job_names import FIRST_TRIAL
 from tuners.layout import (
     MEDIA_FOLDER,
     RECORDING_FILE,
@@ -18,12 +19,11 @@ from tuners.layout import (
     newest_checkpoint,
     video_path,
 )
-from tuners.phases import BASELINE, trial_name
+from tuners.phases import BASELINE
 from tuners.results import ResultsWriter, read_segments
 from tuners.spec import SweepSpec
 from tuners.trial import Trial
 
-TRIAL = trial_name(0)
 CHECKPOINT_EVERY = 8
 
 
@@ -67,12 +67,12 @@ def _train(
     trial = Trial(spec.base, seeds)
     known = read_segments(spec.folder)
     diverged = bool(known) and bool(known[-1]["diverged"])  # and killed before that was written
-    checkpoint = newest_checkpoint(spec.folder, TRIAL)
+    checkpoint = newest_checkpoint(spec.folder, FIRST_TRIAL)
     if checkpoint is not None:
         trial.load(checkpoint)
-    elif TRIAL not in writer.trials:
+    elif FIRST_TRIAL not in writer.trials:
         config = spec.base.to_dict()
-        writer.begin_trial(TRIAL, phase="search", row=BASELINE, seeds=seeds, config=config)
+        writer.begin_trial(FIRST_TRIAL, phase="search", row=BASELINE, seeds=seeds, config=config)
     drawn: list[Future[None]] = []
     interrupted = threading.Event()
     with noticing(interrupted):
@@ -82,7 +82,7 @@ def _train(
             if diverged := row["diverged"]:
                 break
             if video_every and row["segment"] % video_every == 0:
-                path = video_path(spec.folder, f"{TRIAL}@{row['env_steps']:09d}")
+                path = video_path(spec.folder, f"{FIRST_TRIAL}@{row['env_steps']:09d}")
                 drawn.append(drawing.submit(write_video, path, trial.recording()))
             if row["segment"] % CHECKPOINT_EVERY == 0:
                 _checkpoint(spec.folder, trial)
@@ -94,8 +94,7 @@ def _train(
 
 
 def _segment(spec: SweepSpec, trial: Trial, writer: ResultsWriter) -> dict[str, Any]:
-    row = trial.advance() | {"trial": TRIAL, "phase": "search"}
-    row["segment"] = row["env_steps"] // spec.base.ppo.steps_per_segment
+    row = trial.advance() | {"trial": FIRST_TRIAL, "phase": "search"}
     row["stop_reason"] = None
     if row["done"]:
         row["stop_reason"] = "diverged" if row["diverged"] else "budget"
@@ -117,13 +116,13 @@ def _end(
     recording = _recording(trial, checkpoint)
     if recording is not None:
         drawn.append(
-            drawing.submit(write_film_strip, film_strip_path(spec.folder, TRIAL), recording)
+            drawing.submit(write_film_strip, film_strip_path(spec.folder, FIRST_TRIAL), recording)
         )
-        drawn.append(drawing.submit(write_video, video_path(spec.folder, TRIAL), recording))
+        drawn.append(drawing.submit(write_video, video_path(spec.folder, FIRST_TRIAL), recording))
     for future in drawn:
         future.result()
     reason = "diverged" if last["diverged"] else "budget"
-    writer.end_trial(TRIAL, reason, last, str(checkpoint.relative_to(spec.folder)))
+    writer.end_trial(FIRST_TRIAL, reason, last, str(checkpoint.relative_to(spec.folder)))
     writer.flush()
 
 
@@ -139,7 +138,7 @@ def _recording(trial: Trial, checkpoint: Path) -> Recording | None:
 
 def _checkpoint(folder: Path, trial: Trial) -> Path:
     """Writes a checkpoint under a name of its own and removes all but the last two."""
-    parent = folder / TUNE_FOLDER / "session-001" / TRIAL
+    parent = folder / TUNE_FOLDER / "session-001" / FIRST_TRIAL
     path = parent / f"checkpoint_{trial.env_steps:012d}"
     path.mkdir(parents=True, exist_ok=True)
     trial.save(path)

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from rlcore.files import replacing
 from tuners.errors import BadInput
+from tuners.job_names import FIRST_TRIAL, trial_number
 from tuners.layout import (
     COMPARISON_FILE,
     MEDIA_FOLDER,
@@ -36,7 +37,6 @@ from tuners.results import read_segments_after, read_trials
 from tuners.store import fetch
 
 SUMMARY = "sweep"
-TRIAL = "trial-000"
 METRICS = (
     "objective",
     "score",
@@ -153,7 +153,7 @@ class Follower:
         if comparison.exists():
             self._log_comparison(run_id, read_json(comparison))
         alone = self._sweep["spec"]["preset"] == "train"  # one run: there is nothing to compare
-        if self._concluded() or (alone and TRIAL in self._written.ended):
+        if self._concluded() or (alone and FIRST_TRIAL in self._written.ended):
             self._summary_run(ended=True)
         self._save_state()
 
@@ -399,7 +399,7 @@ def _about_sweep(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def origin(spec: Mapping[str, Any], trial: str) -> str:
     """Returns who proposed a trial of the search: what MLflow shows as its origin."""
-    number = int(trial.removeprefix("trial-").partition("-g")[0])
+    number = trial_number(trial)
     if number == 0:
         return "baseline"
     if number <= len(spec["first_values"]):

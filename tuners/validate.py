@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from tuners.config import parse_config
 from tuners.errors import BadInput
+from tuners.job_names import split_batch
 from tuners.layout import COMPARISON_FILE
 from tuners.names import is_plain
 from tuners.reading import read_json
@@ -76,7 +77,7 @@ def gather_curves(
     A trial that failed leaves its seeds out; one that diverged scores 0 to the end of its budget.
     """
     jobs = {t["trial"]: t for t in trials if t["phase"] == phase and t["status"] == "finished"}
-    points: dict[str, dict[int, list[float]]] = {name: {} for name in sorted(jobs, key=_batch)}
+    points: dict[str, dict[int, list[float]]] = {name: {} for name in sorted(jobs, key=split_batch)}
     for row in segments:
         if row["trial"] in points:
             points[row["trial"]][row["env_steps"]] = row["seed_scores"]
@@ -99,11 +100,6 @@ def gather_curves(
         stacked = np.concatenate([np.asarray(batch).T for batch in scores])
         curves[row_name] = Curves(np.asarray(ordered), stacked)
     return curves
-
-
-def _batch(job: str) -> tuple[str, int]:
-    row, _, batch = job.rpartition("-")
-    return row, int(batch)
 
 
 def measure(curves: Curves) -> dict[str, Values]:

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.on_ray import ON_RAY, Ran, run_quietly
 from tests.e2e.record import assert_whole, segments_once, trials_once
 from tests.tuners.small import SEGMENT, segment_row, small_spec, trial_row
-from tuners import adapter, run, workers
+from tuners import adapter, programs, run, workers
 from tuners.errors import BadInput
 from tuners.phases import Plan
 from tuners.results import ResultsWriter, config_json
@@ -118,6 +118,8 @@ def test_a_trial_goes_on_from_the_checkpoint_of_its_second_try(
             (begun / f"{config['job']} {self.trial.env_steps}").touch()
 
     monkeypatch.setattr(workers, "SegmentTrainable", Noting)
+    for known in ("_programs", "_initializers"):  # which may be of float32
+        monkeypatch.setattr(programs, known, {})
     spec = small_spec(tmp_path, scheduler="none", **SMALL)
     prepare(spec, resume=False)
     job = Plan(spec).next_job()

@@ -63,7 +63,12 @@ class Sweep:
 
     def report(self, trial, segment, **columns):
         """A segment's report; ``done`` is what Tune makes of trainable and scheduler."""
-        row = {"env_steps": segment * SEGMENT, "objective": 10.0 * segment, "score": 7.0}
+        row = {
+            "segment": segment,
+            "env_steps": segment * SEGMENT,
+            "objective": 10.0 * segment,
+            "score": 7.0,
+        }
         row |= {"final_score": 4.0, "steps_to_threshold": 0.5}
         row |= {"seed_scores": [1.0, 2.0], "diverged": False, "done": False, "time": 5.0} | columns
         row["done"] |= self.stopper(trial.trial_id, row)

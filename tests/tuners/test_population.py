@@ -17,9 +17,10 @@ from tests.tuners.small import (
     trial_row,
 )
 from tuners.config import TrialConfig, value_of
+from tuners.job_names import member_name, split_member
 from tuners.objectives import Outcome
 from tuners.phases import job_from_row
-from tuners.population import PopulationPlan, member_name, split_name
+from tuners.population import PopulationPlan
 from tuners.report.sweep_record import load_record
 from tuners.results import ResultsWriter, config_json
 from tuners.space import Choice, LogUniform, OneMinusLogUniform, Uniform
@@ -247,7 +248,7 @@ def test_pbt_draws_by_itself(tmp_path):
 
 
 def test_names_of_members():
-    assert split_name(member_name("trial-012", 3)) == ("trial-012", 3)
+    assert split_member(member_name("trial-012", 3)) == ("trial-012", 3)
 
 
 @pytest.mark.parametrize(

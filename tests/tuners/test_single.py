@@ -6,12 +6,12 @@ import pytest
 
 from tests.tuners.small import SEGMENT, segment_row, small_spec, trial_row
 from tuners import single
+from tuners.job_names import FIRST_TRIAL
 from tuners.layout import film_strip_path, video_path
 from tuners.results import ResultsWriter, read_segments, read_trials
 from tuners.spec import prepare
 from tuners.trial import Trial
 
-TRIAL = single.TRIAL
 SEGMENTS = 2
 
 
@@ -38,13 +38,13 @@ def test_a_run_that_was_ended_before_its_last_row_still_gets_its_pictures(spec, 
         patched.setattr(single, "_end", killed)
         with pytest.raises(SystemExit):
             train(spec)
-    assert not film_strip_path(spec.folder, TRIAL).exists()
+    assert not film_strip_path(spec.folder, FIRST_TRIAL).exists()
     assert train(spec) == []
     (row,) = read_trials(spec.folder)
     assert (row["status"], row["stop_reason"]) == ("finished", "budget")
     assert row["env_steps"] == SEGMENTS * SEGMENT
-    assert film_strip_path(spec.folder, TRIAL).exists()
-    assert video_path(spec.folder, TRIAL).exists()
+    assert film_strip_path(spec.folder, FIRST_TRIAL).exists()
+    assert video_path(spec.folder, FIRST_TRIAL).exists()
 
 
 def test_a_run_that_diverged_is_not_trained_further(spec):
@@ -52,9 +52,9 @@ def test_a_run_that_diverged_is_not_trained_further(spec):
     trial.advance()
     single._checkpoint(spec.folder, trial)
     writer = ResultsWriter(spec.folder, "swingup")
-    writer.put_trial(trial_row(TRIAL))
+    writer.put_trial(trial_row(FIRST_TRIAL))
     last = {"diverged": True, "done": True, "stop_reason": "diverged"}
-    writer.add_segment(segment_row(TRIAL, 1, **last))
+    writer.add_segment(segment_row(FIRST_TRIAL, 1, **last))
     writer.flush()
     assert train(spec) == []
     (row,) = read_trials(spec.folder)

@@ -21,7 +21,7 @@ from tuners.results import ResultsWriter, read_segments, segments_schema
 from tuners.trial import Trial
 
 SEEDS = [3, 7]
-ADDED_BY_THE_SWEEP = {"trial", "phase", "segment", "stop_reason"}
+ADDED_BY_THE_SWEEP = {"trial", "phase", "stop_reason"}
 TIMES = ("time", "steps_per_second", "wall_seconds", "cpu_seconds", "compile_seconds")
 
 
@@ -53,7 +53,7 @@ def test_a_row_has_the_columns_of_the_table(trained):
 
 def test_a_row_fits_the_table(trained, tmp_path):
     writer = ResultsWriter(tmp_path, "swingup")
-    writer.add_segment(trained.rows[0] | {"trial": "trial-000", "phase": "search", "segment": 1})
+    writer.add_segment(trained.rows[0] | {"trial": "trial-000", "phase": "search"})
     writer.flush()
     (read,) = read_segments(tmp_path)
     assert without(read, *ADDED_BY_THE_SWEEP) == trained.rows[0]
@@ -211,7 +211,7 @@ def test_a_divergence_fits_the_table_and_its_trial_can_be_saved(tmp_path):
     trial.save(tmp_path)
     assert not (tmp_path / RECORDING_FILE).exists(), "it has no episode worth looking at"
     writer = ResultsWriter(tmp_path, "swingup")
-    writer.add_segment(row | {"trial": "trial-000", "phase": "search", "segment": 1})
+    writer.add_segment(row | {"trial": "trial-000", "phase": "search"})
     writer.flush()
     assert read_segments(tmp_path)[0]["policy_loss"] is None
 

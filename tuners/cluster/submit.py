@@ -115,14 +115,14 @@ def entrypoint(script: str, arguments: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def forwarded(cluster: Path, port: int = DASHBOARD) -> Iterator[str]:
-    """Yields the address under which a port of the head answers on this machine.
+def forwarded(cluster: Path) -> Iterator[str]:
+    """Yields the address under which the head's dashboard answers on this machine.
 
     Raises:
         BadInput: it does not answer.
     """
     here = _free_port()
-    command = [*_ray("dashboard"), cluster.name, "-p", str(here), "--remote-port", str(port)]
+    command = [*_ray("dashboard"), cluster.name, "-p", str(here), "--remote-port", str(DASHBOARD)]
     with tempfile.TemporaryFile("w+") as said:
         # A session of its own: Ctrl-C is for who watches, and its SSH ends with it.
         process = subprocess.Popen(

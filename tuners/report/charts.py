@@ -6,14 +6,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-BLUE, ORANGE, RED, GREEN, PURPLE = ROW_COLORS = (
-    "#2f6f9f",
-    "#d9822b",
-    "#c0392b",
-    "#4f9d69",
-    "#8e5ea2",
-)
-LIGHT, GREY, DARK = "#d3dae1", "#9aa5b1", "#3d4852"
+BLUE, ORANGE, RED, *_ = ROW_COLORS = ("#2f6f9f", "#d9822b", "#c0392b", "#4f9d69", "#8e5ea2")
+GREY, DARK = "#9aa5b1", "#3d4852"
 SCALE = ("#dfe5ea", "#8fb3cc", "#2f6f9f", "#12324a")  # from the worst to the best
 
 

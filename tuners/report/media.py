@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from tuners.job_names import job_name
 from tuners.layout import film_strip_path, video_path
-from tuners.phases import BASELINE, job_name
+from tuners.phases import BASELINE
 from tuners.report.page import paragraph
 from tuners.report.sweep_record import SweepRecord
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tuners.objectives import PARETO, Outcome, pareto_ranks
+from tuners.objectives import PARETO, first_front
 from tuners.phases import BASELINE, TASK_SCORE
 from tuners.report.charts import (
     BLUE,
@@ -254,11 +254,7 @@ def pareto_chart(record: SweepRecord) -> Chart | None:
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> set[str]:
     """Returns the names that no other beats in both (steps, score)."""
-    outcomes = {
-        name: Outcome(0.0, "budget", final_score=score, steps_to_threshold=steps)
-        for name, (steps, score) in points.items()
-    }
-    return {name for name, rank in pareto_ranks(outcomes).items() if rank == 0}
+    return set(first_front({name: (-score, steps) for name, (steps, score) in points.items()}))
 
 
 def _pareto_look(

@@ -11,9 +11,9 @@ import numpy as np
 from tuners.config import TrialConfig, parse_config
 from tuners.errors import BadInput
 from tuners.final_table import row_label
+from tuners.job_names import FIRST_TRIAL, split_member
 from tuners.layout import COMPARISON_FILE, TRIALS_FILE
-from tuners.phases import BASELINE, TASK_SCORE, trial_name
-from tuners.population import split_name
+from tuners.phases import BASELINE, TASK_SCORE
 from tuners.results import OUTCOME_COLUMNS, read_segments, read_trials
 from tuners.spec import SweepSpec, load_spec
 from tuners.validate import THRESHOLD, Comparison, Curves, gather_curves, read_comparison
@@ -43,8 +43,7 @@ class SweepRecord:
     @property
     def search(self) -> list[Mapping[str, Any]]:
         """Trials of the search, by number; the baseline is the first."""
-        searched = sorted(self.in_phase("search"), key=lambda trial: str(trial["trial"]))
-        return sorted(searched, key=lambda trial: len(trial["trial"]))  # trial-1000 after trial-999
+        return sorted(self.in_phase("search"), key=lambda t: (len(t["trial"]), t["trial"]))
 
     @property
     def ended(self) -> list[Mapping[str, Any]]:
@@ -190,7 +189,7 @@ class SweepRecord:
     @staticmethod
     def search_name(row: str | None) -> str | None:
         """Returns the trial of the search that a row stands for."""
-        return trial_name(0) if row == BASELINE else row
+        return FIRST_TRIAL if row == BASELINE else row
 
 
 def load_record(folder: Path) -> SweepRecord:
@@ -223,7 +222,7 @@ def _members(
     """Returns a population as trials: each member's last job, with the segments that led there."""
     jobs = {trial["trial"]: trial for trial in trials}
     searched = [name for name in jobs if jobs[name]["phase"] == "search"]
-    last = {split_name(name)[0]: name for name in sorted(searched, key=split_name)}
+    last = {split_member(name)[0]: name for name in sorted(searched, key=split_member)}
     found, curves = [], dict(segments)
     for member, name in last.items():
         line: list[dict[str, Any]] = []
