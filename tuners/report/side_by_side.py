@@ -74,22 +74,24 @@ def env_steps_of_search(record: SweepRecord) -> int:
 
 
 def best_so_far(record: SweepRecord, *, by: str | None = None) -> list[Milestone]:
-    """Returns the trials that were the best when they ended, in that order.
+    """Returns the trials that were the best when they ended, in the order of their last reports.
 
     Args:
         record: of the sweep.
         by: a column of the tables to go by in place of the sweep's objective.
     """
     reports = sorted(
-        (row["time"], row["trial"], row["env_steps"] * len(row["seed_scores"]))
+        (row["arrived"], row["trial"], row["env_steps"] * len(row["seed_scores"]))
         for trial in record.search
         for row in record.segments.get(trial["trial"], ())
     )
+    last = {name: arrived for arrived, name, _ in reports}
     milestones: list[Milestone] = []
-    for trial in sorted(record.ended, key=lambda trial: trial["ended"]):
+    for trial in sorted(record.ended, key=lambda trial: last.get(trial["trial"], -1)):
         objective = record.judged(trial) if by is None else float(trial[by] or 0.0)
         if not milestones or objective > milestones[-1].objective:
-            trained = {name: steps for time, name, steps in reports if time <= trial["ended"]}
+            ended = last.get(trial["trial"], -1)
+            trained = {name: steps for arrived, name, steps in reports if arrived <= ended}
             spent = sum(trained.values()) / 1e6
             milestones.append(Milestone(spent, objective, str(trial["trial"])))
     return milestones

@@ -29,7 +29,8 @@ class SweepRecord:
     Attributes:
         spec: what was searched.
         trials: rows of the trials table; of those that run, with what they last reported.
-        segments: by trial, in the order of env_steps.
+        segments: by trial, in the order of env_steps; ``arrived`` counts the reports of all trials
+            as they came, whatever the clocks of their machines say.
         comparison: the test, once all trials there are went into it.
         winner: the row that won, with it.
     """
@@ -203,8 +204,8 @@ def load_record(folder: Path) -> SweepRecord:
     spec = load_spec(folder)
     ended_or_not = read_trials(folder)  # before the segments: of what has ended, all are there
     segments: dict[str, list[dict[str, Any]]] = {}
-    for row in read_segments(folder):
-        segments.setdefault(row["trial"], []).append(row)
+    for arrived, row in enumerate(read_segments(folder)):
+        segments.setdefault(row["trial"], []).append(row | {"arrived": arrived})
     for rows in segments.values():
         rows.sort(key=lambda row: row["env_steps"])
     trials = [_with_latest(trial, segments) for trial in ended_or_not]

@@ -66,15 +66,16 @@ def test_what_a_search_spent_counts_all_seeds_and_only_the_search(records):
 
 @pytest.fixture
 def timed(tmp_path):
-    """Three trials that end one after the other, with objectives 100, 50 and 200."""
+    """Three trials that end one after the other, with objectives 100, 50 and 200.
+
+    Their machines' clocks differ by minutes.
+    """
     tables = Tables(tmp_path, num_trials=3)
     for number, score in enumerate((100.0, 50.0, 200.0)):
         tables.trial(f"trial-{number:03d}", [score] * 2)
-    for number in range(3):
-        tables.writer.put_trial({"trial": f"trial-{number:03d}", "ended": 1000.5 + number})
-        for row in tables.writer._rows:
-            if row["trial"] == f"trial-{number:03d}":
-                row["time"] = 999.0 + number + 0.5 * row["segment"]
+    for row in tables.writer._rows:
+        row["time"] = {"trial-000": 1500.0, "trial-001": 1000.0, "trial-002": 1200.0}[row["trial"]]
+    tables.writer._rows.sort(key=lambda row: (row["trial"] == "trial-002", row["segment"]))
     return load_record(tables.write())
 
 
