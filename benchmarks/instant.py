@@ -46,7 +46,7 @@ class InstantPack:
             score = random.Random(job).uniform(0.0, 1000.0)  # for a scheduler to tell them apart
             numbers = dict.fromkeys(METRICS, score) | {"device": "none"}
             rows[job] = {**self._row, **numbers, **changes, "time": time.time()}
-            rows[job]["slots"] = self.slots
+            rows[job] |= {"slots": self.slots, "live_slots": len(jobs)}
         return rows
 
     def snapshot(self, job: str) -> "InstantPack":
