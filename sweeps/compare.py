@@ -32,13 +32,10 @@ def main(flags: Flags) -> int:
     from rich.table import Table
 
     from sweeps.cli import make_console
-    from tuners.names import check_name
     from tuners.outputs import check_out_file
     from tuners.report.side_by_side import lines_of, load_sweeps, write_comparison
 
     check_out_file(flags.out, "--out")
-    for name in flags.sweeps:
-        check_name(name)
     records = load_sweeps([places.sweep_folder(flags.runs_dir, name) for name in flags.sweeps])
     table = Table("")
     for record in records:

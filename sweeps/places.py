@@ -51,7 +51,7 @@ def find_sweep(runs_dir: Path, name: str, storage: str | None) -> "SweepSpec":
     Raises:
         BadInput: there is no such sweep, or the store cannot be read.
     """
-    from tuners.layout import SPEC_FILE
+    from tuners.layout import SPEC_FILE, sweep_address
     from tuners.names import check_name
     from tuners.spec import load_spec
     from tuners.store import bring, check_address
@@ -62,7 +62,7 @@ def find_sweep(runs_dir: Path, name: str, storage: str | None) -> "SweepSpec":
         address = load_spec(folder).address
     elif storage is not None:
         check_address(storage)
-        address = f"{storage.rstrip('/')}/{name}"
+        address = sweep_address(storage, name)
     else:
         address = None
     if address is not None:
@@ -76,19 +76,21 @@ def sweep_folder(runs_dir: Path, name: str) -> Path:
     What is here is read even so, with a warning, while its store cannot be.
 
     Raises:
-        BadInput: it is only in the store, which cannot be read.
+        BadInput: the name is none, or it is only in the store, which cannot be read.
     """
     from tuners.errors import BadInput
-    from tuners.layout import SPEC_FILE
+    from tuners.layout import SPEC_FILE, sweep_address
+    from tuners.names import check_name
     from tuners.spec import load_spec
     from tuners.store import bring
 
+    check_name(name)
     folder, storage = runs_dir / name, default_storage()
     if storage is None:
         return folder
     if not (folder / SPEC_FILE).exists():
         find_sweep(runs_dir, name, storage)
-    elif (address := load_spec(folder).address) == f"{storage}/{name}":
+    elif (address := load_spec(folder).address) == sweep_address(storage, name):
         try:
             bring(address, folder)
         except BadInput as error:

@@ -27,11 +27,9 @@ class Flags:
 
 def main(flags: Flags) -> int:
     """Writes the report and prints where it is."""
-    from tuners.names import check_name
     from tuners.outputs import check_out_file
     from tuners.report.write import write_report
 
-    check_name(flags.sweep)
     if flags.out is not None:
         check_out_file(flags.out, "--out")
     path = write_report(places.sweep_folder(flags.runs_dir, flags.sweep), flags.out)

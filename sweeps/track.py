@@ -26,12 +26,10 @@ def main(flags: Flags) -> int:
     """Brings MLflow up to date once."""
     from tuners.lock import driving, writing_to_mlflow
     from tuners.login import error_line
-    from tuners.names import check_name
     from tuners.outputs import check_tracking_uri
     from tuners.spec import load_spec
     from tuners.tracking import Follower
 
-    check_name(flags.sweep)
     spec = load_spec(places.sweep_folder(flags.runs_dir, flags.sweep))
     uri = flags.tracking_uri or spec.tracking_uri
     check_tracking_uri(uri)

@@ -16,7 +16,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from rlcore.files import check_room, sync
-from tuners.layout import STATE_FILE, TUNE_FOLDER
+from tuners.layout import CHECKPOINTS_KEPT, SESSION, STATE_FILE
 from tuners.mirror import Mirror
 from tuners.objectives import Outcome
 from tuners.phases import Job, Plan
@@ -26,7 +26,6 @@ from tuners.stopping import replay
 
 _FLUSH_SHARE = 0.1  # of the driver's time, at most
 RETRIES = 3  # of a job
-_KEPT = 2  # checkpoints: the one before serves where the last is damaged
 
 Listener = Callable[[str, dict[str, Any]], None]
 
@@ -265,7 +264,7 @@ class SweepCallback(_NotSaved, Callback):
         for name, kept in list(self._checkpoints.items()):
             for saved in kept:
                 saved.in_tables = min(saved.in_tables, now)
-            while len(kept) > _KEPT and kept[_KEPT].in_tables <= durable:
+            while len(kept) > CHECKPOINTS_KEPT and kept[CHECKPOINTS_KEPT].in_tables <= durable:
                 oldest = kept.popleft().checkpoint
                 if _relative(oldest.path) == self._resume_from.get(name):
                     continue  # the next try may begin there
@@ -273,7 +272,7 @@ class SweepCallback(_NotSaved, Callback):
                     _delete(oldest)
                 else:
                     self._deleting.submit(_delete, oldest)
-            if name in self._plan.outcomes and len(kept) <= _KEPT:
+            if name in self._plan.outcomes and len(kept) <= CHECKPOINTS_KEPT:
                 del self._checkpoints[name]
 
     def _begin(self, job: Job) -> None:
@@ -294,9 +293,8 @@ class SweepCallback(_NotSaved, Callback):
     def _end(self, trial: Trial, job: Job, outcome: Outcome, last: dict[str, Any]) -> None:
         checkpoint = _relative(trial.checkpoint.path) if trial.checkpoint else None
         if checkpoint is not None and self._mirror is None:
-            sync(
-                self._writer.folder / checkpoint / STATE_FILE
-            )  # before a row says that it is there
+            # On the disk before a row says that it is there.
+            sync(self._writer.folder / checkpoint / STATE_FILE)
         row = self._writer.end_trial(job.name, outcome.stop_reason, last, checkpoint)
         if self._plan.spec.searcher in LEARNING:
             self._writer.flush()  # what such a searcher was told it keeps, also through a kill
@@ -344,8 +342,7 @@ def _delete(checkpoint: Any) -> None:
 
 def _relative(path: str) -> str:
     """Returns the name, in the sweep's folder, of what Tune wrote there or in the store."""
-    session = path.rpartition(f"/{TUNE_FOLDER}/session-")[2]
-    return f"{TUNE_FOLDER}/session-{session}"
+    return f"{SESSION}{path.rpartition(f'/{SESSION}')[2]}"
 
 
 def outcome_of(row: Mapping[str, Any], stop_reason: str) -> Outcome:

@@ -16,11 +16,23 @@ MEDIA_FOLDER = "media"
 PLOTS_FOLDER = "plots"
 REPORT_FILE = "report.html"
 TUNE_FOLDER = "tune"
+SESSION = f"{TUNE_FOLDER}/session-"  # and the number of the run of Tune
+CHECKPOINTS_KEPT = 2  # of a trial: the one before serves where the last is damaged
 STUDY_FILE = f"{TUNE_FOLDER}/optuna.journal"  # trusted like Tune's own state: CMA-ES pickles there
 
 # In a checkpoint's folder.
 STATE_FILE = "state.safetensors"
 RECORDING_FILE = "recording.safetensors"
+
+
+def sweep_address(storage: str, name: str) -> str:
+    """Returns where a store has the folder of a sweep."""
+    return f"{storage.rstrip('/')}/{name}"
+
+
+def session_folder(number: int) -> str:
+    """Returns where a run of Tune keeps its trials, relative to the sweep's folder."""
+    return f"{SESSION}{number:03d}"
 
 
 def film_strip_path(folder: Path, trial: str) -> Path:

@@ -25,7 +25,7 @@ from tuners.console import SweepConsole
 from tuners.errors import BadInput
 from tuners.interrupts import noticing
 from tuners.job_names import job_name
-from tuners.layout import COMPARISON_FILE, TUNE_FOLDER
+from tuners.layout import COMPARISON_FILE, session_folder
 from tuners.media import MediaQueue
 from tuners.mirror import Mirror
 from tuners.phases import BASELINE, Job, Plan
@@ -314,7 +314,7 @@ def _make_tuner(
     # gives up each that is still starting when a trial ends elsewhere.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers.at_once)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the callback tells of failures
-    session = count_sessions(spec.folder) + 1
+    session = Path(session_folder(count_sessions(spec.folder) + 1))
     home = spec.address or str(spec.folder.absolute())
     return tune.Tuner(
         tune.with_resources(workers.trainable, workers.resources),
@@ -327,8 +327,8 @@ def _make_tuner(
             trial_dirname_creator=_job_name,
         ),
         run_config=tune.RunConfig(
-            name=f"session-{session:03d}",
-            storage_path=f"{home}/{TUNE_FOLDER}",
+            name=session.name,
+            storage_path=f"{home}/{session.parent}",
             stop=stopper,
             verbose=0,
             callbacks=[callback],

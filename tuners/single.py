@@ -12,11 +12,12 @@ from tuners import following
 from tuners.interrupts import noticing
 from tuners.job_names import FIRST_TRIAL
 from tuners.layout import (
+    CHECKPOINTS_KEPT,
     MEDIA_FOLDER,
     RECORDING_FILE,
-    TUNE_FOLDER,
     film_strip_path,
     newest_checkpoint,
+    session_folder,
     video_path,
 )
 from tuners.phases import BASELINE
@@ -137,11 +138,11 @@ def _recording(trial: Trial, checkpoint: Path) -> Recording | None:
 
 
 def _checkpoint(folder: Path, trial: Trial) -> Path:
-    """Writes a checkpoint under a name of its own and removes all but the last two."""
-    parent = folder / TUNE_FOLDER / "session-001" / FIRST_TRIAL
+    """Writes a checkpoint under a name of its own and removes all but the last few."""
+    parent = folder / session_folder(1) / FIRST_TRIAL
     path = parent / f"checkpoint_{trial.env_steps:012d}"
     path.mkdir(parents=True, exist_ok=True)
     trial.save(path)
-    for old in sorted(parent.glob("checkpoint_*"))[:-2]:
+    for old in sorted(parent.glob("checkpoint_*"))[:-CHECKPOINTS_KEPT]:
         shutil.rmtree(old)
     return path

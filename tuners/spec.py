@@ -15,7 +15,7 @@ import yaml
 from rlcore.files import replacing
 from tuners.config import TrialConfig, check_space, decides_score, static_configs
 from tuners.errors import BadInput
-from tuners.layout import SPEC_FILE
+from tuners.layout import SPEC_FILE, sweep_address
 from tuners.login import without_password
 from tuners.names import check_name
 from tuners.objectives import OBJECTIVES, PARETO, Objective
@@ -240,7 +240,7 @@ class SweepSpec:
     @property
     def address(self) -> str | None:
         """The sweep's own folder in the shared store."""
-        return None if self.storage is None else f"{self.storage.rstrip('/')}/{self.name}"
+        return None if self.storage is None else sweep_address(self.storage, self.name)
 
     def seeds(self, phase: str) -> list[int]:
         """Returns the training seeds of a phase; those of other phases and sweep seeds differ."""

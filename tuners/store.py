@@ -21,10 +21,12 @@ from tuners.layout import (
     COMPARISON_FILE,
     RECORDING_FILE,
     SEGMENTS_FOLDER,
+    SESSION,
     SPEC_FILE,
     STATE_FILE,
     TUNE_FOLDER,
     is_folder_of,
+    sweep_address,
 )
 from tuners.login import error_line, masked
 from tuners.names import is_below
@@ -34,7 +36,6 @@ from tuners.results import covering, last_number
 SCHEMES = ("s3", "file")
 _PROBE = ".shapesweep-probe"
 _PART = ".part"  # ends the name of what is on its way
-SESSION = f"{TUNE_FOLDER}/session-"
 
 
 class Store:
@@ -253,7 +254,7 @@ def address_of(folder: Path) -> str | None:
     """Returns where the store has the sweep in ``folder``, if it is in one."""
     entries = read_yaml(folder / SPEC_FILE, "description")
     storage = entries["spec"].get("storage")
-    return None if storage is None else f"{storage.rstrip('/')}/{folder.name}"
+    return None if storage is None else sweep_address(storage, folder.name)
 
 
 @contextmanager
