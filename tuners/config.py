@@ -321,11 +321,6 @@ def check_value(task: str, name: str, value: Any) -> None:
         raise BadInput(f"{name} is {value:g}, but must be {bound} {low:g} and at most {high:g}")
 
 
-def decides_score(name: str) -> bool:
-    """Returns whether a parameter decides what is measured, or how well: all trials share it."""
-    return name.startswith("task.") or name == "evaluation_episodes"
-
-
 def check_space(base: TrialConfig, space: Space) -> None:
     """Refuses a space from which a config could be drawn that cannot be trained.
 
@@ -340,8 +335,6 @@ def check_space(base: TrialConfig, space: Space) -> None:
             raise BadInput(f"{name} needs a compile per value: give it as {{choice: [...]}}")
         for value in domain.extremes():
             check_value(base.task, name, value)
-        if decides_score(name) and len(set(domain.extremes())) > 1:
-            raise BadInput(f"{name} must be one value: scores under others could not be compared")
     for _ in static_configs(base, space):
         pass  # making one checks it
     _check_product_weights(base, space)

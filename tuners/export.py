@@ -72,8 +72,8 @@ def load_best(folder: Path) -> Best:
     if not (folder / COMPARISON_FILE).exists():
         check_is_search(load_spec(folder))
         raise BadInput(
-            f"sweep '{folder.name}' has not finished; first: python"
-            f" sweeps/reward_search.py --resume {folder.name}"
+            f"sweep '{folder.name}' has not finished: let the script that began it go on"
+            f" with it (--resume {folder.name})"
         )
     needed = ("sweep", "winner", "table", "best_trial", "test_seeds", "config")
     comparison = read_comparison(folder, *needed)

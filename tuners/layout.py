@@ -45,13 +45,13 @@ def video_path(folder: Path, trial: str) -> Path:
     return folder / MEDIA_FOLDER / f"{trial}.mp4"
 
 
-def is_folder_of(name: str, trial: str) -> bool:
-    """Returns whether a folder of a session is a trial's.
+def trial_of(name: str) -> str:
+    """Returns whose a folder of a session is.
 
     A job that failed before it ran is another trial to Tune, which ends that one's folder in four
     digits more.
     """
-    return re.fullmatch(rf"{re.escape(trial)}(_[0-9a-f]{{4}})?", name) is not None
+    return re.sub(r"_[0-9a-f]{4}$", "", name)
 
 
 def newest_checkpoint(folder: Path, trial: str, up_to: float = math.inf) -> Path | None:
@@ -62,9 +62,11 @@ def newest_checkpoint(folder: Path, trial: str, up_to: float = math.inf) -> Path
     from rlcore.checkpoint import is_whole, read_metadata
 
     found = []
-    for path in folder.glob(f"{TUNE_FOLDER}/*/{trial}*/checkpoint_*/{STATE_FILE}"):
-        if not is_folder_of(path.parents[1].name, trial):
-            continue
+    sessions = f"{TUNE_FOLDER}/*"
+    for path in (
+        *folder.glob(f"{sessions}/{trial}/checkpoint_*/{STATE_FILE}"),
+        *folder.glob(f"{sessions}/{trial}_????/checkpoint_*/{STATE_FILE}"),  # ``trial_of``
+    ):
         try:
             env_steps = int(read_metadata(path)["env_steps"])
         except (ValueError, OSError, KeyError, TypeError):

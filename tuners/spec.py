@@ -13,7 +13,7 @@ from typing import Any, cast
 import yaml
 
 from rlcore.files import replacing
-from tuners.config import TrialConfig, check_space, decides_score, static_configs
+from tuners.config import TrialConfig, check_space, static_configs
 from tuners.errors import BadInput
 from tuners.layout import SPEC_FILE, sweep_address
 from tuners.login import without_password
@@ -25,7 +25,7 @@ from tuners.ray_settings import PRECISIONS
 from tuners.reading import read_yaml
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import check_installed, check_searcher
-from tuners.space import Domain, as_choice, grid, is_number, parse_stored_space
+from tuners.space import Domain, Space, as_choice, grid, is_number, parse_stored_space
 from tuners.store import check_address, check_store
 from tuners.versions import VERSIONED, code_version, git_revision, versions
 
@@ -319,13 +319,24 @@ def make_spec(
         base = base.with_values({"seeds_per_trial": given.pop("seeds_per_trial")})
     if "budget" in given:
         base = replace(base, budget=given.pop("budget"))
-    shared = {
-        entry: domain.extremes()[0] for entry, domain in space.items() if decides_score(entry)
-    }
-    base = base.with_values(shared)  # the baseline is measured like the others
+    base = base.with_values(_shared_values(space))
     if given.get("searcher") == "grid":
         given.setdefault("num_trials", 1 + len(grid(space)))
     return SweepSpec(name=name, preset=preset, base=base, space=space, **{**entries, **given})
+
+
+def _shared_values(space: Space) -> dict[str, Any]:
+    """Returns what decides how trials are measured: the baseline has it as well.
+
+    Raises:
+        BadInput: it varies.
+    """
+    deciding = [name for name in space if name.startswith("task.") or name == "evaluation_episodes"]
+    values = {name: set(space[name].extremes()) for name in deciding}
+    for name in deciding:
+        if len(values[name]) > 1:
+            raise BadInput(f"{name} must be one value: scores under others could not be compared")
+    return {name: found.pop() for name, found in values.items()}
 
 
 def prepare(spec: SweepSpec, *, resume: bool) -> None:
@@ -396,14 +407,13 @@ def load_spec(folder: Path) -> SweepSpec:
         )
         # The folder may have been moved since it was begun.
         return SweepSpec(**{**entries, "runs_dir": folder.parent, "name": folder.name})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{path} is damaged; restore it from a copy") from error
-    except BadInput as error:
+    except (BadInput, KeyError, TypeError, AttributeError) as error:
+        why = error if isinstance(error, BadInput) else "it has other entries than it should"
         if written_by != code_version():
             raise BadInput(
-                f"{path} is of code version {written_by}; this, {code_version()}, says: {error}"
+                f"{path} is of code version {written_by}; this, {code_version()}, says: {why}"
             ) from error
-        raise BadInput(f"{path} is damaged: {error}; restore it from a copy") from error
+        raise BadInput(f"{path} is damaged: {why}; restore it from a copy") from error
 
 
 def _checksum_line(text: str) -> str:

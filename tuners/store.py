@@ -25,8 +25,8 @@ from tuners.layout import (
     SPEC_FILE,
     STATE_FILE,
     TUNE_FOLDER,
-    is_folder_of,
     sweep_address,
+    trial_of,
 )
 from tuners.login import error_line, masked
 from tuners.names import is_below
@@ -237,7 +237,7 @@ def fetch_checkpoints(folder: Path, trials: Iterable[str]) -> None:
             parts = name.split("/")  # tune, session, trial, checkpoint, file
             if len(parts) != 5 or parts[4] != STATE_FILE or (folder / name).exists():
                 continue
-            if any(is_folder_of(parts[2], trial) for trial in wanted):
+            if trial_of(parts[2]) in wanted:
                 store.get(name, folder / name)
 
 

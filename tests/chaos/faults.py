@@ -21,6 +21,7 @@ from tuners.layout import (
     STUDY_FILE,
     TRACKING_FILE,
     TRIALS_FILE,
+    trial_of,
 )
 from tuners.results import read_segments, read_trials
 
@@ -434,8 +435,8 @@ def _checkpoints(world: World) -> list[Path]:
     running = {row["trial"] for row in rows if row["status"] == "running"}
     found = [
         path
-        for name in sorted(running)
-        for path in world.folder.glob(f"tune/*/{name}/checkpoint_*/{STATE_FILE}")
+        for path in world.folder.glob(f"tune/*/*/checkpoint_*/{STATE_FILE}")
+        if trial_of(path.parents[1].name) in running
     ]
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 

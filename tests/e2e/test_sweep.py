@@ -62,8 +62,10 @@ def test_all_three_phases_were_run_on_disjoint_seeds(smoke: Sweep):
 
 def test_the_final_table_and_what_to_run_next_are_printed(smoke: Sweep):
     printed = smoke.finished.stdout
-    for words in ("Test on 2 fresh seeds", "baseline", "the score as reward", "P(winner"):
+    winner = json.loads((smoke.folder / "comparison.json").read_text())["winner"]
+    for words in ("Test on 2 fresh seeds", "baseline", "the score as reward"):
         assert words in printed
+    assert ("P(winner" in printed) == (winner != "baseline")
     assert re.search(r"the cores spent \d+% of the time", printed)
     for command in (
         "report    runs/smoke/report.html",

@@ -201,7 +201,7 @@ def test_a_sweep_that_has_not_finished_is_refused(tmp_path):
     spec.save()
     message = refusal(load_best, spec.folder)
     assert (
-        "sweep 'mine' has not finished; first: python sweeps/reward_search.py --resume mine"
+        "sweep 'mine' has not finished: let the script that began it go on with it (--resume mine)"
         in message
     )
 

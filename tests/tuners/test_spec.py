@@ -96,6 +96,19 @@ def test_a_constant_that_does_not_vary_is_the_baselines_too(tmp_path):
     assert value_of(spec.base, "learning_rate") != 0.003, "the baseline's settings are its own"
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"task.gravity": Choice((9.8, 1.6))},
+        {"evaluation_episodes": Choice((4, 8))},
+        {"evaluation_episodes": Uniform(2.0, 8.0)},
+    ],
+)
+def test_what_decides_the_score_cannot_be_searched(tmp_path, space):
+    (name,) = space
+    assert refusal(small_spec, tmp_path, space=space).startswith(f"{name} must be one value")
+
+
 def test_an_override_of_none_leaves_the_preset(tmp_path):
     assert small_spec(tmp_path, seed=None, budget=None, grace_period=None) == small_spec(tmp_path)
     assert small_spec(tmp_path, seed=0).seed == 0

@@ -80,13 +80,16 @@ class PackServer:
         """
         self._take_back(job)  # asked by a process of this trial that died
         held = self._processes.keys() - {job, leaving}
-        dead = {other for other in held if not _is_alive(self._processes[other])}
+        dead = set(filter(self._is_dead, held))
         if len(held) - len(dead) >= self._slots:
             return False
         self._processes[job] = process
         self._awaited.add(job)  # before another leaves: the others do not train without it
-        for other in {*dead, leaving} - {None, job}:
-            await self.leave(str(other))
+        if leaving not in (None, job):
+            await self.leave(leaving)
+        for other in dead:
+            if self._is_dead(other):  # still: its next process may have come meanwhile
+                await self.leave(other)
         try:
             await self._on_device(require_gpu)
             await self._on_device(self._pack.enter, job, entry)
@@ -130,6 +133,16 @@ class PackServer:
         """Ends a trial's wait for a segment."""
         if (asked := self._asked.pop(job, None)) is not None:
             asked.set_exception(RuntimeError(f"{job} lost its slot"))
+
+    def _is_dead(self, job: str) -> bool:
+        """Returns whether a trial has a slot, and its process ended without leaving it."""
+        if job not in self._processes:
+            return False
+        try:
+            os.kill(self._processes[job], 0)
+        except (ProcessLookupError, PermissionError):  # the latter: it is somebody else's by now
+            return True
+        return False
 
     def _check_in_slot(self, job: str) -> None:
         if job not in self._processes:
@@ -183,14 +196,6 @@ class PackServer:
     def _give_up(self) -> None:
         sys.stderr.flush()
         os._exit(1)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 class Place(NamedTuple):

@@ -87,10 +87,11 @@ def best_so_far(record: SweepRecord, *, by: str | None = None) -> list[Milestone
     )
     last = {name: arrived for arrived, name, _ in reports}
     milestones: list[Milestone] = []
-    for trial in sorted(record.ended, key=lambda trial: last.get(trial["trial"], -1)):
+    reported = [trial for trial in record.ended if trial["trial"] in last]
+    for trial in sorted(reported, key=lambda trial: last[trial["trial"]]):
         objective = record.judged(trial) if by is None else float(trial[by] or 0.0)
         if not milestones or objective > milestones[-1].objective:
-            ended = last.get(trial["trial"], -1)
+            ended = last[trial["trial"]]
             trained = {name: steps for arrived, name, steps in reports if arrived <= ended}
             spent = sum(trained.values()) / 1e6
             milestones.append(Milestone(spent, objective, str(trial["trial"])))

@@ -169,14 +169,41 @@ def test_who_asks_while_others_train_is_in_the_next_segment():
     play(scene())
 
 
-def test_a_full_pack_lets_nobody_in_unless_a_process_died():
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+@pytest.fixture
+def ended() -> int:
+    """The id of a process that was."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
 
+
+def test_who_comes_again_keeps_its_slot_although_all_processes_had_died(ended):
+    """Their next ones enter while the segment still trains that those had asked for."""
+
+    async def scene() -> None:
+        s = Scene(slots=4)
+        for job in "abcd":
+            assert await s.server.enter(job, None, process=ended)
+        s.pack.may_train.clear()
+        asked = [asyncio.create_task(s.server.advance(job)) for job in "abcd"]
+        await asyncio.sleep(0.01)
+        again = [
+            asyncio.create_task(s.server.enter(job, None, process=os.getpid())) for job in "abcd"
+        ]
+        await asyncio.sleep(0.01)
+        s.pack.may_train.set()
+        assert await asyncio.gather(*again) == [True] * 4
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert [row["job"] for row in await s.ask(*"abcd")] == list("abcd")
+
+    play(scene())
+
+
+def test_a_full_pack_lets_nobody_in_unless_a_process_died(ended):
     async def scene() -> None:
         s = Scene(slots=2)
         await s.enter("a")
-        assert await s.server.enter("b", None, process=ended.pid)
+        assert await s.server.enter("b", None, process=ended)
         s.pack.may_train.clear()
         asked = asyncio.create_task(s.server.advance("a"))
         await asyncio.sleep(0.01)

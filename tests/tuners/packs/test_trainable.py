@@ -1,5 +1,6 @@
 """When a light process takes and leaves slots, with packs that only note it."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -75,3 +76,50 @@ def test_a_process_that_is_given_up_with_its_next_trial_leaves_the_last_ones_slo
     process.reset_config(entry("trial-001"))
     process.cleanup()
     assert process.done[1:] == [("leave", "gpu 0", "trial-000")]
+
+
+class FullPack:
+    """A pack, in place of Ray's handle of it, that has no slot the first few times."""
+
+    def __init__(self, times):
+        self.left = times
+        self.asked = []
+        self.enter = SimpleNamespace(remote=self._enter)
+
+    def _enter(self, job, entry, **how):
+        self.asked.append((job, how))
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.fixture
+def arrive(monkeypatch):
+    """Has a process enter a pack; returns what the pack was asked, and how often it was waited."""
+
+    def enter(pack):
+        waited = []
+        keeper = SimpleNamespace(pack=SimpleNamespace(remote=lambda place: (0, pack)))
+        monkeypatch.setattr(module.ray, "get", lambda value: value)
+        monkeypatch.setattr(module.ray, "get_actor", lambda name: keeper)
+        monkeypatch.setattr(module, "_places", lambda config: iter(["gpu 0"]))
+        monkeypatch.setattr(module.time, "sleep", waited.append)
+        made = object.__new__(PackedTrainable)
+        config = {"pack_keeper": "keeper", "job": "trial-000", "config": {}}
+        made._enter(config, leaving="trial-007")
+        return made, waited
+
+    return enter
+
+
+def test_who_finds_a_pack_full_waits_for_a_slot(arrive):
+    """A process that is being ended holds its slot for a moment."""
+    pack = FullPack(2)
+    made, waited = arrive(pack)
+    assert len(waited) == 2
+    assert made._pack is pack
+    assert pack.asked == [("trial-000", {"process": os.getpid(), "leaving": "trial-007"})] * 3
+
+
+def test_nobody_waits_for_a_slot_for_ever(arrive):
+    with pytest.raises(RuntimeError, match="no pack of this node has a slot for trial-000"):
+        arrive(FullPack(1000))
