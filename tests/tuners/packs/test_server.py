@@ -177,16 +177,19 @@ def ended() -> int:
     return process.pid
 
 
-def test_who_comes_again_keeps_its_slot_although_all_processes_had_died(ended):
+def test_who_comes_again_keeps_its_slot_although_all_processes_had_died():
     """Their next ones enter while the segment still trains that those had asked for."""
+    process = subprocess.Popen(["sleep", "600"])
 
     async def scene() -> None:
         s = Scene(slots=4)
         for job in "abcd":
-            assert await s.server.enter(job, None, process=ended)
+            assert await s.server.enter(job, None, process=process.pid)
         s.pack.may_train.clear()
         asked = [asyncio.create_task(s.server.advance(job)) for job in "abcd"]
         await asyncio.sleep(0.01)
+        process.kill()
+        process.wait()
         again = [
             asyncio.create_task(s.server.enter(job, None, process=os.getpid())) for job in "abcd"
         ]
