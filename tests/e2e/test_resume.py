@@ -182,7 +182,7 @@ def lost_worker(make_scripts: Callable[[str], Scripts]) -> LostWorker:
 def assert_it_ended_well(sweep: Sweep) -> None:
     assert sweep.finished.code == 0, sweep.finished
     assert_whole(sweep.folder)
-    for words in ("the score as reward", "P(winner"):
+    for words in ("Test on", "the score as reward"):
         assert words in sweep.finished.stdout
 
 
