@@ -346,7 +346,8 @@ def test_ctrl_c_leaves_a_checkpoint_at_the_last_report(interrupted):
     last: dict[str, int] = {row["trial"]: row["env_steps"] for row in read_segments(folder)}
     trials = trials_once(folder)
     running = [name for name in last if trials[name]["status"] == "running"]
-    assert running
+    if not running:  # a trial takes half a second
+        pytest.skip("Ctrl-C came when all trials that had begun had ended: nothing to look at")
     for name in running:
         checkpoint = newest_checkpoint(folder, name)
         assert checkpoint is not None
