@@ -21,10 +21,11 @@ from tuners.ahead import start_compiling
 from tuners.config import baseline, static_configs
 from tuners.describe import describe_change, likeness_to_score
 from tuners.errors import BadInput
-from tuners.final_table import estimate_lines, improvement_line
+from tuners.final_table import estimate_lines, improvement_lines, verdict
 from tuners.layout import REPORT_FILE
 from tuners.lock import driving
 from tuners.login import masked, without_login
+from tuners.objectives import gap_text
 from tuners.phases import BASELINE
 from tuners.ray_settings import apply_ray_settings, joins_cluster
 from tuners.sequels import begin_with, extend, seeds_spent
@@ -32,7 +33,7 @@ from tuners.space import Domain, load_space
 from tuners.spec import SweepSpec, check_code_version, check_is_search, make_spec, prepare
 from tuners.store import check_address
 from tuners.tracking import run_link
-from tuners.validate import COLUMNS, verdict
+from tuners.validate import COLUMNS
 from tuners.versions import INSTALL_CUDA, has_cuda
 
 if TYPE_CHECKING:
@@ -226,11 +227,11 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
     assert winner is not None
     console.print()
     console.print(_final_table(result))
-    console.print(f"\n[bold]{verdict(comparison, winner=winner, baseline=BASELINE)}[/bold]")
+    console.print(f"\n[bold]{verdict(comparison, winner)}[/bold]")
     if math.isfinite(comparison.over_tuning):
         console.print(
-            f"In the search it had {comparison.over_tuning:+.0f} more than in the test"
-            " (over-tuning gap).",
+            f"Over-tuning gap ({spec.judge.title} in the search minus that in the test):"
+            f" {gap_text(comparison.over_tuning)}.",
         )
     if winner != BASELINE:
         console.print("\nWhat changed:")
@@ -265,9 +266,9 @@ def _final_table(result: "SweepResult") -> Table:
         table.add_column(column.title, justify="right")
     for label, cells in estimate_lines(comparison, winner):
         table.add_row(label, *map(" ".join, cells))
-    if better := improvement_line(comparison, winner):
-        table.add_section()
-        table.add_row(*better)
+    table.add_section()
+    for line in improvement_lines(comparison):
+        table.add_row(*line)
     return table
 
 

@@ -228,9 +228,8 @@ class SweepCallback(_NotSaved, Callback):
             self._plan.try_again(job.name)
             return
         self._begin(job)  # it may have failed each time before it ran
-        spec, config = self._plan.spec, job.config
-        floor = spec.judge.floor(config.full_length, config.ppo.steps_per_segment)
-        last = {**(trial.last_result or {}), "objective": floor}
+        floor = {"objective": self._plan.floor(job.name), "seed_objectives": None}
+        last = {**(trial.last_result or {}), **floor}
         self._end(trial, job, outcome_of(last, "error"), last)
 
     def on_checkpoint(
@@ -353,4 +352,5 @@ def outcome_of(row: Mapping[str, Any], stop_reason: str) -> Outcome:
         env_steps=row.get("env_steps") or 0,
         final_score=row.get("final_score") or 0.0,
         steps_to_threshold=row.get("steps_to_threshold") or 0.0,
+        seed_objectives=tuple(row.get("seed_objectives") or ()),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tuners.phases import BASELINE, TASK_SCORE
-from tuners.validate import COLUMNS, Comparison, Estimate
+from tuners.validate import COLUMNS, FEWEST_SEEDS, Comparison, Estimate
 
 
 def row_label(row: str, winner: str | None) -> str:
@@ -36,8 +36,48 @@ def estimate_lines(
             )
 
 
-def improvement_line(comparison: Comparison, winner: str | None) -> list[str]:
-    """Returns the line of how surely the winner is better, or nothing if that has no meaning."""
-    if not comparison.improvement or winner == BASELINE:
-        return []
-    return ["P(winner is better)", *(f"{comparison.improvement[name]:.2f}" for name in COLUMNS)]
+def improvement_lines(comparison: Comparison) -> Iterator[list[str]]:
+    """Yields a line for each row that the winner can be compared with: how surely it is better."""
+    for row, label in {BASELINE: "baseline", TASK_SCORE: "score"}.items():
+        if cells := comparison.improvement.get(row):
+            parts = (f"{cells[name].value:.2f} {interval(cells[name], 2)}" for name in COLUMNS)
+            yield [f"P(beats {label})", *parts]
+
+
+def verdict(comparison: Comparison, winner: str) -> str:
+    """Returns what the test says about the winner, in one or two plain sentences."""
+    against = _against_score(comparison)
+    if winner == BASELINE:
+        return (
+            "No configuration found was better than the hand-tuned baseline on fresh seeds: the"
+            f" baseline itself is the winner.{against}"
+        )
+    failed = [row for row in (winner, BASELINE) if row not in comparison.estimates]
+    if failed:
+        return f"Every test job of {' and '.join(failed)} failed: nothing can be said."
+    if BASELINE not in comparison.improvement:
+        return (
+            "Whether the winner beats the baseline cannot be told from"
+            f" {comparison.test_seeds} test seeds: it takes {FEWEST_SEEDS} or more."
+        )
+    better, worse = comparison.better_in(BASELINE), comparison.worse_in(BASELINE)
+    tail = f" It is worse in: {', '.join(worse)}." if worse else ""
+    if better:
+        return f"The winner beats the baseline in: {', '.join(better)}.{tail}{against}"
+    return (
+        "The winner does not clearly beat the baseline on the test seeds in any column."
+        f"{tail}{against}"
+    )
+
+
+def _against_score(comparison: Comparison) -> str:
+    """Returns how the winner compares with the reward that nobody has to look for."""
+    if TASK_SCORE not in comparison.improvement:
+        return ""
+    better, worse = comparison.better_in(TASK_SCORE), comparison.worse_in(TASK_SCORE)
+    found = {"better": better, "worse": worse}
+    said = "; ".join(f"{word} in: {', '.join(titles)}" for word, titles in found.items() if titles)
+    return (
+        " Compared with the score itself as the reward, which the search may not use, it is"
+        f" {said or 'not clearly better or worse in any column'}."
+    )

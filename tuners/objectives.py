@@ -3,12 +3,12 @@
 Every objective is a column of the final table, so a search looks for what the test will measure.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tuners.validate import COLUMNS, Curves, measure
+from tuners.validate import COLUMNS, THRESHOLD, Curves, Values, measure
 
 PARETO = "pareto"
 OBJECTIVES = (*COLUMNS, PARETO)
@@ -34,9 +34,17 @@ class Objective:
 
         However far apart its seeds are, it is no worse than to have learned nothing.
         """
-        values = self._sign * measure(curves)[self._column]
         worst = self.floor(int(curves.env_steps[-1]), int(curves.env_steps[0]))
-        return max(float(np.mean(values) - self.spread_penalty * np.std(values)), worst)
+        return self.over_seeds(self.of_seeds(curves), worst)
+
+    def of_seeds(self, curves: Curves) -> Values:
+        """Returns one number a seed; higher is better."""
+        return self._sign * measure(curves)[self._column]
+
+    def over_seeds(self, values: Sequence[float] | Values, worst: float) -> float:
+        """Returns the objective of all seeds together, no lower than ``worst``."""
+        spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+        return max(float(np.mean(values) - self.spread_penalty * spread), worst)
 
     def floor(self, full_length: int, segment: int) -> float:
         """Returns the objective of a trial that failed: that of one that learned nothing.
@@ -46,6 +54,14 @@ class Objective:
             segment: env_steps of a segment, per seed.
         """
         return 0.0 if self._sign > 0 else -(full_length + segment) / 1e6
+
+    @property
+    def title(self) -> str:
+        """What a person reads for it."""
+        title = COLUMNS[self._column].title
+        if self.name == "steps_to_threshold":
+            title = f"minus steps to {THRESHOLD:.0f} (M)"
+        return f"{title} − {self.spread_penalty:g} std" if self.spread_penalty else title
 
     @property
     def rung_column(self) -> str:
@@ -70,6 +86,7 @@ class Outcome:
 
     Attributes:
         objective: of its last report, or the floor if it failed.
+        seed_objectives: the same for each seed; empty if it failed.
         stop_reason: ``budget``, ``diverged``, ``error``, or the scheduler that stopped it.
         env_steps: trained, per seed.
         final_score: of its last report.
@@ -81,11 +98,22 @@ class Outcome:
     env_steps: int = 0
     final_score: float = 0.0
     steps_to_threshold: float = 0.0
+    seed_objectives: tuple[float, ...] = ()
+
+    @property
+    def merit(self) -> tuple[float, float]:
+        """What trials are ranked by: where none gets above the threshold, objectives are equal."""
+        return self.objective, self.final_score
 
 
 def objective_text(value: float) -> str:
     """Returns an objective as a person reads it: a score whole, million env_steps with decimals."""
     return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def gap_text(value: float) -> str:
+    """Returns a difference of objectives as a person reads it, with its sign."""
+    return f"{value:+.0f}" if abs(value) >= 10 else f"{value:+.2f}"
 
 
 def pareto_ranks(outcomes: Mapping[str, Outcome]) -> dict[str, int]:

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rlcore.rewards import SHAPES
 from tuners.config import TrialConfig, parse_config, value_of
 from tuners.job_names import FIRST_TRIAL, job_name, trial_name, trial_number
@@ -132,16 +130,16 @@ class Plan:
 
     @property
     def validation(self) -> dict[str, float] | None:
-        """Mean objective by row, best first, or None before the validation ended."""
+        """Objective over all seeds by row, best first, or None before the validation ended."""
         finalists = self.finalists
         if finalists is None:
             return None
         means = {}
         for row in (BASELINE, *finalists):
-            names = [batch.name for batch in self._batches("validation", row)]
-            if not self._all_ended(names):
+            batches = list(self._batches("validation", row))
+            if not self._all_ended(batch.name for batch in batches):
                 return None
-            means[row] = float(np.mean([self.outcomes[name].objective for name in names]))
+            means[row] = self._over_seeds(batches)
         return dict(sorted(means.items(), key=lambda item: -item[1]))
 
     @property
@@ -158,6 +156,11 @@ class Plan:
     def num_search_jobs(self) -> int:
         """Jobs of the search when it has ended."""
         return self.spec.num_trials
+
+    def floor(self, name: str) -> float:
+        """Returns the objective of a job that failed."""
+        config = self.jobs[name].config
+        return self.spec.judge.floor(config.full_length, config.ppo.steps_per_segment)
 
     def begins_at(self, name: str) -> int:
         """Returns the env_steps, per seed, that a job has from its parent."""
@@ -220,8 +223,7 @@ class Plan:
     def _ranked(self) -> list[str]:
         """Returns the rows that were trained in full, but for the baseline, the best first.
 
-        Of equally good ones that with the higher final score: where none gets above the threshold,
-        all have the same steps to it.
+        Of equally good ones that with the lower number.
         """
         full = {
             self.jobs[name].row: outcome
@@ -230,8 +232,8 @@ class Plan:
         }
         full.pop(BASELINE, None)
         fronts = pareto_ranks(full) if self.spec.objective == PARETO else dict.fromkeys(full, 0)
-        ends = {row: (-outcome.objective, -outcome.final_score) for row, outcome in full.items()}
-        return sorted(full, key=lambda row: (fronts[row], *ends[row], row))
+        best_first = sorted(sorted(full), key=lambda row: full[row].merit, reverse=True)
+        return sorted(best_first, key=lambda row: fronts[row])
 
     def _make_job(self, chosen: NextJob) -> Job:
         return Job(*chosen, config=self.config_of(chosen.row))
@@ -253,6 +255,13 @@ class Plan:
             yield NextJob(
                 job_name(phase, row, batch), phase, row, tuple(seeds[start : start + size])
             )
+
+    def _over_seeds(self, batches: Iterable[NextJob]) -> float:
+        values: list[float] = []
+        for batch in batches:
+            outcome = self.outcomes[batch.name]
+            values += outcome.seed_objectives or [outcome.objective] * len(batch.seeds)
+        return self.spec.judge.over_seeds(values, self.floor(batch.name))
 
     def _all_ended(self, names: Iterable[str]) -> bool:
         return all(name in self.outcomes for name in names)

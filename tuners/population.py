@@ -52,12 +52,12 @@ class PopulationPlan(Plan):
         """Returns how a row ended the search.
 
         No member trained the baseline to the end once the first took over from another: then its
-        final score is NaN.
+        objective is NaN.
         """
         member = FIRST_TRIAL if row == BASELINE else row
         outcome = self.outcomes[member_name(member, self.generations - 1)]
         if row == BASELINE and self._took_over(member):
-            return replace(outcome, final_score=math.nan)
+            return replace(outcome, objective=math.nan)
         return outcome
 
     def _make_job(self, chosen: NextJob) -> Job:
@@ -109,8 +109,9 @@ class PopulationPlan(Plan):
 
     def _best_first(self, names: list[str]) -> list[str]:
         """Returns those that reached the end of their generation, the best first."""
-        whole = [name for name in names if self.outcomes[name].stop_reason == "budget"]
-        return sorted(whole, key=lambda name: -self.outcomes[name].objective)
+        ends = {name: self.outcomes[name] for name in names}
+        whole = [name for name, outcome in ends.items() if outcome.stop_reason == "budget"]
+        return sorted(whole, key=lambda name: ends[name].merit, reverse=True)
 
     def _config(self, name: str) -> TrialConfig:
         """Returns the schedule that ended in this member of a generation."""
@@ -156,7 +157,7 @@ class PopulationPlan(Plan):
         count = max(1, len(before) // QUARTER)
         if not ranked or own in ranked[: len(before) - count]:
             return own, self._family(own)[1]
-        generator = np.random.default_rng([self.spec.seed, generation, number])
+        generator = np.random.default_rng([self.spec.seed, number, generation])
         parent = ranked[int(generator.integers(min(count, len(ranked))))]
         return parent, self._moved(self._family(parent)[1], generator)
 

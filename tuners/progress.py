@@ -47,13 +47,13 @@ class Report(NamedTuple):
 
     Attributes:
         columns: means over seeds; None where a seed has no finite number.
-        scores: one a seed, 0 if any diverged.
-        diverged: whether a loss, weight or score is not finite.
+        scores: one a seed, 0 if it diverged.
+        diverged: one a seed: whether a loss, weight or score is not finite.
     """
 
     columns: dict[str, float | None]
     scores: list[float]
-    diverged: bool
+    diverged: list[bool]
 
 
 class Progress:
@@ -63,6 +63,8 @@ class Progress:
         config: what is trained.
         seeds: one a copy; together with the config they decide everything.
         objective: what the trial is judged by.
+        fails_together: whether it diverges with the first of its seeds, as in the search, where its
+            values are to blame, or with the last, as where each seed is one sample of many.
         end: env_steps, per seed, at which it is finished.
         env_steps: trained so far, per seed.
         parameters: that the next segment is trained with.
@@ -74,11 +76,13 @@ class Progress:
         seeds: list[int],
         objective: Objective | None = None,
         until: int | None = None,
+        fails_together: bool = True,
     ) -> None:
         """Begins at the beginning."""
         self.config = config
         self.seeds = seeds
         self.objective = objective or Objective()
+        self.fails_together = fails_together
         self.end = config.full_length if until is None else until
         self.env_steps = 0
         self._scores: list[list[float]] = []  # of each seed, segment by segment
@@ -101,7 +105,9 @@ class Progress:
     def take_in(self, report: Report, effort: Effort) -> dict[str, Any]:
         """Counts a segment; returns its row, as ``tuners/results.py`` describes it."""
         self.env_steps += self.config.ppo.steps_per_segment
-        self._scores.append(report.scores)
+        diverged = (any if self.fails_together else all)(report.diverged)
+        scores = [0.0] * len(self.seeds) if diverged else report.scores
+        self._scores.append(scores)
         trained = self.config.ppo.steps_per_segment * len(self.seeds)
         return {
             **report.columns,
@@ -109,16 +115,16 @@ class Progress:
             "env_steps": self.env_steps,
             "simulation_steps": self.env_steps * self.config.ppo.action_repeat,
             "time": time.time(),
-            "score": float(np.mean(report.scores)),
-            **self._judge(report.diverged),
-            "seed_scores": report.scores,
-            "diverged": report.diverged,
+            "score": float(np.mean(scores)),
+            **self._judge(diverged),
+            "seed_scores": scores,
+            "diverged": diverged,
             "steps_per_second": trained / effort.wall_seconds,
             **vars(effort),
             "worker": _worker(),
             "programs": num_programs(),
             "device": _device(),
-            "done": report.diverged or self.finished,
+            "done": diverged or self.finished,
         }
 
     def write_checkpoint(self, folder: Path, state: TrainState, episodes: Episodes | None) -> None:
@@ -150,7 +156,7 @@ class Progress:
         one = jax.tree.map(lambda leaf: leaf[best], episodes)
         return recording_of(self.parameters.task, one)
 
-    def _judge(self, diverged: bool) -> dict[str, float]:
+    def _judge(self, diverged: bool) -> dict[str, Any]:
         """Returns the columns of the final table as they stand now, and the objective.
 
         Of a trial that diverged, as they stand in the end, with a score of 0 from now on.
@@ -162,8 +168,14 @@ class Progress:
             scores = np.pad(scores, ((0, 0), (0, left)))
         curves = Curves(segment * np.arange(1, scores.shape[1] + 1), scores)
         columns = {name: float(np.mean(values)) for name, values in measure(curves).items()}
-        floor = self.objective.floor(self.config.full_length, segment)
-        return {**columns, "objective": floor if diverged else self.objective.value(curves)}
+        if diverged and self.fails_together:
+            floor = self.objective.floor(self.config.full_length, segment)
+            return {**columns, "objective": floor, "seed_objectives": [floor] * len(self.seeds)}
+        return {
+            **columns,
+            "objective": self.objective.value(curves),
+            "seed_objectives": self.objective.of_seeds(curves).tolist(),
+        }
 
 
 def recording_of(task: Any, episodes: Episodes) -> Recording:
@@ -199,8 +211,8 @@ def reports_of(metrics: SegmentMetrics) -> list[Report]:
     columns = _means_over_seeds(metrics)
     table = np.stack(list(columns.values()), axis=-1)
     rows = [[x if math.isfinite(x) else None for x in row] for row in table.tolist()]
-    diverged = np.any(metrics.diverged, axis=-1)
-    scores = np.where(diverged[:, None], 0.0, metrics.score.score).tolist()
+    diverged = np.asarray(metrics.diverged) > 0
+    scores = np.where(diverged, 0.0, metrics.score.score).tolist()
     return [
         Report(dict(zip(columns, row, strict=True)), *rest)
         for row, *rest in zip(rows, scores, diverged.tolist(), strict=True)

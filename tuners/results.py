@@ -31,6 +31,10 @@ _NEVER_EMPTY = {"trial", "phase", "row", "seeds", "config", "status", "time", "s
 # How a trial stands at a segment: columns of both tables.
 OUTCOME_COLUMNS = ("objective", "score", "final_score", "area", "steps_to_threshold")
 
+_SEED_OBJECTIVES = pa.field(
+    "seed_objectives", pa.list_(pa.float64()), metadata={"about": "one a seed; higher is better"}
+)
+
 TRIALS_SCHEMA = pa.schema(
     [
         pa.field("trial", pa.string(), metadata={"about": "name, unique in the sweep"}),
@@ -51,6 +55,7 @@ TRIALS_SCHEMA = pa.schema(
             pa.field(name, pa.float64(), metadata={"about": "of the last segment"})
             for name in OUTCOME_COLUMNS
         ),
+        _SEED_OBJECTIVES,
         pa.field("started", pa.float64(), metadata={"about": "Unix time, s"}),
         pa.field("ended", pa.float64(), metadata={"about": "Unix time, s"}),
         pa.field("checkpoint", pa.string(), metadata={"about": "folder, relative to the sweep"}),
@@ -67,7 +72,7 @@ _SEGMENT_NUMBERS = {
 _SEGMENT_FLOATS = {
     "time": "Unix time of the report, s",
     "objective": "what scheduler and searcher see, as the sweep's objective says",
-    "score": "mean over seeds, in [0, 1000]; 0 if diverged",
+    "score": "mean over seeds, in [0, 1000]; 0 of one that diverged",
     "final_score": "mean over seeds of the score over the last 3 segments",
     "area": "mean score over all segments so far: the area under the score curve",
     "steps_to_threshold": "million env_steps until the score stays above 800, mean over seeds;"
@@ -106,7 +111,8 @@ def _common_columns() -> list[pa.Field]:
     ]
     columns += [
         pa.field("seed_scores", pa.list_(pa.float64()), metadata={"about": "one score a seed"}),
-        pa.field("diverged", pa.bool_(), metadata={"about": "a loss, weight or score not finite"}),
+        _SEED_OBJECTIVES,
+        pa.field("diverged", pa.bool_(), metadata={"about": "given up: numbers not finite"}),
         pa.field("done", pa.bool_(), metadata={"about": "whether the trial ended with it"}),
         pa.field("stop_reason", pa.string(), metadata={"about": "why, if it did"}),
         pa.field("worker", pa.string(), metadata={"about": "host:pid that trained it"}),
@@ -199,7 +205,7 @@ class ResultsWriter:
                 "status": "error" if stop_reason == "error" else "finished",
                 "stop_reason": stop_reason,
                 "env_steps": last.get("env_steps", 0),
-                **{column: last.get(column) for column in OUTCOME_COLUMNS},
+                **{column: last.get(column) for column in (*OUTCOME_COLUMNS, "seed_objectives")},
                 "ended": time.time() if ended is None else ended,
                 "checkpoint": checkpoint,
             }

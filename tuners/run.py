@@ -28,6 +28,7 @@ from tuners.job_names import job_name
 from tuners.layout import COMPARISON_FILE, session_folder
 from tuners.media import MediaQueue
 from tuners.mirror import Mirror
+from tuners.objectives import Outcome
 from tuners.phases import BASELINE, Job, Plan
 from tuners.population import PopulationPlan
 from tuners.ray_settings import joins_cluster, keep_keys_in_the_environment
@@ -39,6 +40,7 @@ from tuners.spec import SweepSpec
 from tuners.store import count_sessions
 from tuners.validate import (
     Comparison,
+    Curves,
     best_seed,
     compare,
     gather_curves,
@@ -347,12 +349,11 @@ def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
     winner = plan.winner
     assert winner is not None and plan.validation is not None
     curves = gather_curves(read_trials(spec.folder), read_segments(spec.folder), "test")
-    searched = plan.searched(winner)
     comparison = compare(
         curves,
         winner=winner,
         baseline=BASELINE,
-        searched_score=searched.final_score if searched.stop_reason == "budget" else math.nan,
+        over_tuning=_gap(spec, plan.searched(winner), curves.get(winner)),
         validated=plan.validation,
     )
     entries = {
@@ -366,6 +367,13 @@ def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
     with replacing(spec.folder / COMPARISON_FILE) as beside:
         beside.write_text(json.dumps(entries, indent=2))
     return comparison
+
+
+def _gap(spec: SweepSpec, searched: Outcome, tested: Curves | None) -> float:
+    """Returns the winner's objective in the search minus that in the test."""
+    if tested is None or searched.stop_reason != "budget":
+        return math.nan
+    return searched.objective - spec.judge.value(tested)
 
 
 def best_validated_trial(spec: SweepSpec, plan: Plan) -> str:

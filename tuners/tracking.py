@@ -358,8 +358,9 @@ class Follower:
             for column, cell in cells.items()
         ]
         metrics += [
-            Metric(f"improvement_{column}", value, now, 0)
-            for column, value in comparison["improvement"].items()
+            Metric(f"improvement_{column}_over_{row}", cell["value"], now, 0)
+            for row, cells in comparison["improvement"].items()
+            for column, cell in cells.items()
         ]
         metrics.append(Metric("over_tuning", comparison["over_tuning"], now, 0))
         self._client.log_batch(run_id, metrics=metrics)

@@ -89,9 +89,13 @@ class SegmentTrainable(tune.Trainable):
         from tuners.trial import Trial
 
         self._clock = CheckpointClock()
-        trial_config = TrialConfig.from_dict(config["config"])
-        objective = Objective(*config["objective"])
-        self.trial = Trial(trial_config, config["seeds"], objective, config["until"])
+        self.trial = Trial(
+            TrialConfig.from_dict(config["config"]),
+            config["seeds"],
+            Objective(*config["objective"]),
+            config["until"],
+            fails_together=config["phase"] == "search",
+        )
         if config["resume_from"] is not None:
             with at_hand(config["resume_from"]) as folder:
                 self.trial.load(folder)

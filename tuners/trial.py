@@ -34,9 +34,10 @@ class Trial(Progress):
         seeds: list[int],
         objective: Objective | None = None,
         until: int | None = None,
+        fails_together: bool = True,
     ) -> None:
         """Makes fresh states, and compiles the segment if this process has not yet."""
-        super().__init__(config, seeds, objective, until)
+        super().__init__(config, seeds, objective, until, fails_together)
         self.state: TrainState = fresh_state(config, seeds)
         self.episodes: Episodes | None = None
         self.last_row: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What the test says: curves by row, statistics with intervals, and a verdict in plain words."""
+"""What the test says: curves by row, and statistics with intervals."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,8 +19,8 @@ Values = Float[np.ndarray, " seeds"]
 FINAL_WINDOW = 3
 THRESHOLD = 800.0
 CONFIDENCE = 0.95
-# Two rows of three seeds each lie apart by chance once in 20 times, in one of three columns more
-# often; of four, once in 70.
+# Of two rows that are alike one has all of its seeds in front of the other's once in 10 times with
+# three seeds each, once in 35 with four.
 FEWEST_SEEDS = 4
 _RESAMPLES = 2000
 
@@ -62,7 +62,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """An interquartile mean over seeds with its bootstrap 95 % interval."""
+    """A statistic over seeds with its bootstrap 95 % interval."""
 
     value: float
     low: float
@@ -137,9 +137,13 @@ def estimate(values: Values) -> Estimate:
     """Returns the interquartile mean and its bootstrap interval (Agarwal et al. 2021)."""
     generator = np.random.default_rng(0)
     resampled = generator.choice(values, size=(_RESAMPLES, len(values)))
+    return _with_interval(interquartile_mean(values), interquartile_mean(resampled))
+
+
+def _with_interval(value: Any, resampled: np.ndarray) -> Estimate:
     tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(interquartile_mean(resampled), [tail, 100 - tail])
-    return Estimate(float(interquartile_mean(values)), float(low), float(high))
+    low, high = np.percentile(resampled, [tail, 100 - tail])
+    return Estimate(float(value), float(low), float(high))
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
@@ -154,55 +158,57 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
     return np.asarray((ordered * weights).sum(axis=-1) / weights.sum())
 
 
-def probability_of_improvement(ours: Values, theirs: Values, higher_is_better: bool) -> float:
-    """Returns the share of pairs in which ours is better; a tie counts half."""
+def probability_of_improvement(ours: Values, theirs: Values, higher_is_better: bool) -> Estimate:
+    """Returns the share of pairs in which ours is better, with its interval; a tie counts half.
+
+    Agarwal et al. 2021; both sides' seeds are drawn again for the interval.
+    """
     difference = ours[:, None] - theirs[None, :]
     if not higher_is_better:
         difference = -difference
-    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
+    wins = (difference > 0) + 0.5 * (difference == 0)
+    generator = np.random.default_rng(0)
+    drawn, others = (generator.integers(n, size=(_RESAMPLES, n)) for n in wins.shape)
+    resampled = wins[drawn[:, :, None], others[:, None, :]]
+    return _with_interval(wins.mean(), resampled.mean(axis=(1, 2)))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The final table: rows on the same test seeds, and the winner against the baseline.
+    """The final table: rows on the same test seeds, and the winner against the others.
 
     Attributes:
         estimates: by row, then by column.
-        improvement: probability that the winner improves on the baseline, by column.
-        over_tuning: the winner's final score in the search minus that in the test, each a mean over
-            seeds; NaN if the search did not train it to the end.
+        improvement: probability that the winner is better, by other row, then by column; of rows
+            with seeds enough to tell a difference from luck.
+        over_tuning: the winner's objective in the search minus that in the test; NaN if the search
+            did not train it to the end.
         validated: mean objective by row in the validation, best first.
         test_seeds: of the winner or the baseline, whichever has fewer.
     """
 
     estimates: dict[str, dict[str, Estimate]]
-    improvement: dict[str, float]
+    improvement: dict[str, dict[str, Estimate]]
     over_tuning: float
     validated: dict[str, float]
     test_seeds: int
 
-    @property
-    def can_tell(self) -> bool:
-        """Whether there are seeds enough to tell a difference from luck."""
-        return self.test_seeds >= FEWEST_SEEDS
+    def better_in(self, row: str) -> list[str]:
+        """Returns titles of the columns in which the winner is better than ``row``.
 
-    @property
-    def beaten_in(self) -> list[str]:
-        """Titles of the columns in which the winner is better with probability 0.95 or more."""
-        return [
-            COLUMNS[name].title
-            for name, value in self.improvement.items()
-            if self.can_tell and value >= CONFIDENCE
-        ]
+        With 95 % confidence: the whole interval of the probability lies above one half.
+        """
+        return [COLUMNS[name].title for name, p in self.improvement[row].items() if p.low > 0.5]
+
+    def worse_in(self, row: str) -> list[str]:
+        """Returns titles of the columns in which the winner is worse than ``row``, as surely."""
+        return [COLUMNS[name].title for name, p in self.improvement[row].items() if p.high < 0.5]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, as ``comparison.json`` has them."""
         return {
-            "table": {
-                row: {name: asdict(cell) for name, cell in cells.items()}
-                for row, cells in self.estimates.items()
-            },
-            "improvement": self.improvement,
+            "table": _plain(self.estimates),
+            "improvement": _plain(self.improvement),
             "over_tuning": self.over_tuning,
             "validation": self.validated,
             "test_seeds": self.test_seeds,
@@ -211,12 +217,22 @@ class Comparison:
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> "Comparison":
         """Returns what ``to_dict`` wrote; ``read_comparison`` has looked at it."""
-        estimates = {
-            row: {name: Estimate(**cell) for name, cell in cells.items()}
-            for row, cells in entries["table"].items()
-        }
-        names = ("improvement", "over_tuning", "validation", "test_seeds")
-        return cls(estimates, *(entries[name] for name in names))
+        estimates, improvement = (
+            {
+                row: {name: Estimate(**cell) for name, cell in cells.items()}
+                for row, cells in entries[part].items()
+            }
+            for part in ("table", "improvement")
+        )
+        names = ("over_tuning", "validation", "test_seeds")
+        return cls(estimates, improvement, *(entries[name] for name in names))
+
+
+def _plain(estimates: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any]:
+    return {
+        row: {name: asdict(cell) for name, cell in cells.items()}
+        for row, cells in estimates.items()
+    }
 
 
 def read_comparison(folder: Path, *needed: str) -> dict[str, Any]:
@@ -231,7 +247,10 @@ def read_comparison(folder: Path, *needed: str) -> dict[str, Any]:
         raise BadInput(f"{path} is damaged; restore it from a copy")
     for name, fits in _PARTS.items():
         if name in entries and not fits(entries[name]):
-            raise BadInput(f"{path} is damaged at {name}; restore it from a copy")
+            raise BadInput(
+                f"{path} is damaged at {name}, or of another version of this program; restore it"
+                " from a copy, or read it with that version"
+            )
     return dict(entries)
 
 
@@ -241,10 +260,6 @@ def _is_number(value: Any) -> bool:
 
 def _are_numbers(entries: Any) -> bool:
     return isinstance(entries, dict) and all(map(_is_number, entries.values()))
-
-
-def _is_improvement(entries: Any) -> bool:
-    return _are_numbers(entries) and set(entries) in (set(), set(COLUMNS))
 
 
 def _is_table(entries: Any) -> bool:
@@ -263,8 +278,7 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("num_trials", "test_seeds"), lambda value: type(value) is int),
     "over_tuning": _is_number,
     "validation": _are_numbers,
-    "improvement": _is_improvement,
-    "table": _is_table,
+    **dict.fromkeys(("table", "improvement"), _is_table),
 }
 
 
@@ -273,7 +287,7 @@ def compare(
     *,
     winner: str,
     baseline: str,
-    searched_score: float,
+    over_tuning: float,
     validated: dict[str, float],
 ) -> Comparison:
     """Returns the final table from the test's curves.
@@ -282,54 +296,27 @@ def compare(
         curves: of each row.
         winner: its row.
         baseline: its row.
-        searched_score: the winner's final score in the search, NaN if it was not trained to the
-            end there.
+        over_tuning: as ``Comparison`` has it.
         validated: as ``Comparison`` has it.
     """
     values = {row: measure(curve) for row, curve in curves.items()}
     estimates = {
         row: {name: estimate(columns[name]) for name in COLUMNS} for row, columns in values.items()
     }
-    if winner not in values or baseline not in values:
-        return Comparison(estimates, {}, float("nan"), validated, 0)
+    seeds = {row: len(curve.scores) for row, curve in curves.items()}
+    told = [row for row in sorted(seeds) if min(seeds[row], seeds.get(winner, 0)) >= FEWEST_SEEDS]
     improvement = {
-        name: probability_of_improvement(
-            values[winner][name], values[baseline][name], column.higher_is_better
-        )
-        for name, column in COLUMNS.items()
+        row: {
+            name: probability_of_improvement(
+                values[winner][name], values[row][name], column.higher_is_better
+            )
+            for name, column in COLUMNS.items()
+        }
+        for row in told
+        if row != winner
     }
-    gap = searched_score - float(values[winner]["final_score"].mean())
-    test_seeds = min(len(curves[row].scores) for row in (winner, baseline))
-    return Comparison(estimates, improvement, gap, validated, test_seeds)
-
-
-def verdict(comparison: Comparison, *, winner: str, baseline: str) -> str:
-    """Returns what the test says about the winner, in one or two plain sentences."""
-    if winner == baseline:
-        return (
-            "No configuration found was better than the hand-tuned baseline on fresh seeds: the"
-            " baseline itself is the winner."
-        )
-    failed = [row for row in (winner, baseline) if row not in comparison.estimates]
-    if failed and not comparison.improvement:
-        return f"Every test job of {' and '.join(failed)} failed: nothing can be said."
-    if not comparison.can_tell:
-        return (
-            "Whether the winner beats the baseline cannot be told from"
-            f" {comparison.test_seeds} test seeds: it takes {FEWEST_SEEDS} or more."
-        )
-    worse = [
-        COLUMNS[name].title
-        for name, value in comparison.improvement.items()
-        if value <= 1 - CONFIDENCE
-    ]
-    tail = f" It is worse in: {', '.join(worse)}." if worse else ""
-    if comparison.beaten_in:
-        return f"The winner beats the baseline in: {', '.join(comparison.beaten_in)}.{tail}"
-    return (
-        "The winner does not clearly beat the baseline on the test seeds in any column"
-        f" (probability of improvement below {CONFIDENCE} in all).{tail}"
-    )
+    test_seeds = min(seeds.get(row, 0) for row in (winner, baseline))
+    return Comparison(estimates, improvement, over_tuning, validated, test_seeds)
 
 
 def slot_use(segments: Sequence[dict[str, Any]]) -> float | None:

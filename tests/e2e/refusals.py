@@ -124,14 +124,13 @@ def _finish(spec: SweepSpec) -> None:
 def comparison(**changes: Any) -> str:
     """A sweep's ``comparison.json``, with some of it changed."""
     cell = {"value": 870.0, "low": 860.0, "high": 880.0}
-    numbers = dict.fromkeys(COLUMNS, 0.5)
     entries = {
         "sweep": "done",
         "num_trials": 4,
         "winner": "trial-001",
         "config": CONFIG.to_dict(),
         "table": {row: dict.fromkeys(COLUMNS, cell) for row in ("trial-001", "baseline")},
-        "improvement": numbers,
+        "improvement": {"baseline": dict.fromkeys(COLUMNS, cell)},
         "over_tuning": 1.0,
         "validation": {"trial-001": 800.0, "baseline": 700.0},
         "best_trial": "validation-trial-001-0",

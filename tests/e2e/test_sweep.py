@@ -62,10 +62,9 @@ def test_all_three_phases_were_run_on_disjoint_seeds(smoke: Sweep):
 
 def test_the_final_table_and_what_to_run_next_are_printed(smoke: Sweep):
     printed = smoke.finished.stdout
-    winner = json.loads((smoke.folder / "comparison.json").read_text())["winner"]
     for words in ("Test on 2 fresh seeds", "baseline", "the score as reward"):
         assert words in printed
-    assert ("P(winner" in printed) == (winner != "baseline")
+    assert "P(beats" not in printed, "two seeds tell nothing"
     assert re.search(r"the cores spent \d+% of the time", printed)
     for command in (
         "report    runs/smoke/report.html",
@@ -82,7 +81,7 @@ def test_the_comparison_holds_every_row_and_column(smoke: Sweep):
     for cells in comparison["table"].values():
         assert set(cells) == COLUMNS
         assert all(cell["low"] <= cell["value"] <= cell["high"] for cell in cells.values())
-    assert set(comparison["improvement"]) == COLUMNS
+    assert comparison["improvement"] == {}, "two seeds tell nothing"
     assert comparison["best_trial"] in trials_once(smoke.folder)
 
 

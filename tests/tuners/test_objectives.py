@@ -25,7 +25,7 @@ FINAL, AREA = (2450 / 3, 700 / 3), (637.5, 175.0)
 )
 def test_an_objective_is_a_mean_over_seeds_less_a_penalty(name, values):
     assert Objective(name).value(CURVES) == pytest.approx(np.mean(values))
-    expected = np.mean(values) - 0.5 * abs(values[0] - values[1]) / 2
+    expected = np.mean(values) - 0.5 * abs(values[0] - values[1]) / np.sqrt(2)
     assert Objective(name, 0.5).value(CURVES) == pytest.approx(expected)
 
 

@@ -230,6 +230,22 @@ def test_a_search_in_which_nobody_reached_the_end_is_won_by_the_baseline(spec, r
     assert names(handed)[4:] == [*("validation-baseline-0", "test-baseline-0", "test-task_score-0")]
 
 
+@pytest.mark.parametrize("batches", [((900.0, 0.0), (900.0, 0.0)), ((900.0, 900.0), (0.0, 0.0))])
+def test_a_penalty_in_validation_is_for_the_spread_over_all_seeds(tmp_path, batches):
+    """However they are dealt to batches; of a batch that failed each seed counts as nothing."""
+    plan = Plan(small_spec(tmp_path, validation_seeds=4, spread_penalty=0.5))
+    search(plan, budget(100.0), budget(900.0), budget(800.0), budget(50.0))
+    for number, values in enumerate(batches):
+        job = plan.next_job()
+        assert job.name == f"validation-trial-001-{number}"
+        plan.end(job.name, Outcome(0.0, "budget", seed_objectives=values))
+    for reason in ("budget", "error"):
+        values = (800.0, 800.0) if reason == "budget" else ()
+        plan.end(plan.next_job().name, Outcome(0.0, reason, seed_objectives=values))
+    expected = {"baseline": 400.0 - 0.5 * 461.88, "trial-001": 450.0 - 0.5 * 519.615}
+    assert plan.validation == pytest.approx(expected, abs=0.01)
+
+
 def test_a_tie_in_validation_goes_to_the_baseline(spec):
     plan = Plan(spec)
     run(plan, lambda job: budget(500.0))

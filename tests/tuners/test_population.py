@@ -98,6 +98,16 @@ def test_the_worst_quarter_goes_on_from_the_best(plan):
     assert {job.until for job in second} == {2 * INTERVAL}
 
 
+def test_members_that_are_equally_good_are_ranked_by_their_final_scores(plan):
+    """Below the threshold all have the same steps to it: their numbers say nothing."""
+    jobs = [plan.next_job() for _ in range(8)]
+    for number, job in enumerate(jobs):
+        plan.end(job.name, Outcome(-0.5, "budget", final_score=100.0 * number))
+    parents = {job.name: job.parent for job in (plan.next_job() for _ in range(8))}
+    assert {parents["trial-000-g1"], parents["trial-001-g1"]} <= {"trial-006-g0", "trial-007-g0"}
+    assert parents["trial-006-g1"] == "trial-006-g0"
+
+
 def test_a_member_that_failed_takes_over_from_a_good_one(plan):
     jobs = [plan.next_job() for _ in range(8)]
     for number, job in enumerate(jobs):
@@ -142,7 +152,7 @@ def test_a_baseline_that_took_nothing_over_is_no_finalist(plan):
 def test_the_baseline_is_searched_as_long_as_the_first_member_keeps_to_it(plan, first, is_known):
     for _ in range(4):
         train_generation(plan, [first, *range(7)])
-    assert math.isfinite(plan.searched("baseline").final_score) == is_known
+    assert math.isfinite(plan.searched("baseline").objective) == is_known
 
 
 def test_a_takeover_that_moves_no_value_is_one(tmp_path, monkeypatch):
@@ -152,7 +162,7 @@ def test_a_takeover_that_moves_no_value_is_one(tmp_path, monkeypatch):
     for _ in range(4):
         train_generation(plan, [-1.0, *range(7)])
     assert plan.config_of("trial-000").schedule == ()
-    assert math.isnan(plan.searched("baseline").final_score)
+    assert math.isnan(plan.searched("baseline").objective)
     assert "trial-000" in plan._ranked()
 
 

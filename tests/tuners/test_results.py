@@ -400,6 +400,9 @@ def test_the_schema_and_its_descriptions_are_in_the_files(tmp_path, writer):
     writer.put_trial(trial_row("trial-000"))
     fill(writer, 1)
     read = pq.ParquetFile(tmp_path / "segments.parquet" / parts(tmp_path)[0]).schema_arrow
-    assert read.field("score").metadata[b"about"] == b"mean over seeds, in [0, 1000]; 0 if diverged"
+    assert (
+        read.field("score").metadata[b"about"]
+        == b"mean over seeds, in [0, 1000]; 0 of one that diverged"
+    )
     assert read.field("seed_scores").type == pa.list_(pa.float64())
     assert pq.ParquetFile(tmp_path / "trials.parquet").schema_arrow.names == TRIALS_SCHEMA.names

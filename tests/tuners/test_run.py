@@ -28,8 +28,8 @@ def finished(tmp_path):
                 seeds=list(job.seeds),
                 status="finished",
                 stop_reason="budget",
-                objective=objective,
-                final_score=objective + 20.0 * (job.phase == "search"),
+                objective=objective + 20.0 * (job.phase == "search"),
+                final_score=objective,
                 checkpoint=f"tune/{job.name}",
             )
         )
@@ -50,7 +50,8 @@ def test_a_conclusion_is_a_file_that_says_all(finished):
     assert written["config"] == plan.config_of("trial-002").to_dict()
     assert set(written["table"]) == {"trial-002", "baseline", "task_score"}
     assert written["table"]["trial-002"]["final_score"]["value"] == 850.0
-    assert written["improvement"]["final_score"] == 1.0
+    better = written["improvement"]["baseline"]["final_score"]
+    assert better == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert written["over_tuning"] == comparison.over_tuning == 20.0
     assert written["validation"] == {"trial-002": 850.0, "baseline": 500.0}
     assert written["best_trial"] == "validation-trial-002-0"

@@ -30,7 +30,7 @@ COMPARISON = {
         "trial-001": {"final_score": {"value": 870.0, "low": 860.0, "high": 880.0}},
         "baseline": {"final_score": {"value": 500.0, "low": 400.0, "high": 600.0}},
     },
-    "improvement": {"final_score": 0.98},
+    "improvement": {"baseline": {"final_score": {"value": 0.98, "low": 0.9, "high": 1.0}}},
     "over_tuning": 12.5,
 }
 
@@ -246,7 +246,7 @@ def test_the_summary_run_carries_the_comparison_and_the_tables(sweep, store):
     assert summary.data.metrics == {
         "test_final_score_trial-001": 870.0,
         "test_final_score_baseline": 500.0,
-        "improvement_final_score": 0.98,
+        "improvement_final_score_over_baseline": 0.98,
         "over_tuning": 12.5,
     }
     paths = {entry.path for entry in client.list_artifacts(summary.info.run_id)}

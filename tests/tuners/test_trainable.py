@@ -11,7 +11,7 @@ from tuners.ray_settings import UnusableGPU
 from tuners.trainable import CheckpointClock, SegmentTrainable
 
 JOB = {"job": "trial-003", "config": CONFIG.to_dict(), "seeds": [0, 1], "uses_gpu": False}
-JOB |= {"objective": ("area", 0.0), "until": None, "resume_from": None}
+JOB |= {"phase": "search", "objective": ("area", 0.0), "until": None, "resume_from": None}
 
 
 @pytest.fixture

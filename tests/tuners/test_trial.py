@@ -225,6 +225,22 @@ def test_one_seed_that_diverged_stops_both():
     assert row["seed_scores"] == [0.0, 0.0]
 
 
+def test_of_samples_of_a_configuration_only_the_one_that_diverged_counts_as_nothing():
+    """Else what a seed counts for would depend on who is trained beside it."""
+    trial = Trial(CONFIG, SEEDS, fails_together=False)
+    healthy, both = new_trial(2), [trial.advance(), trial.advance()]
+    half = jax.tree.map(lambda leaf: leaf.at[0].multiply(np.nan), trial.state.params)
+    trial.state = trial.state.replace(params=half)
+    row, expected = trial.advance(), healthy.advance()
+    assert (row["diverged"], row["done"]) == (False, False)
+    assert row["seed_scores"] == [0.0, expected["seed_scores"][1]]
+    before = sum(earlier["seed_scores"][0] for earlier in both)
+    assert row["seed_objectives"] == pytest.approx([before / 3, expected["seed_objectives"][1]])
+    assert row["objective"] == pytest.approx(np.mean(row["seed_objectives"]))
+    diverge(trial)
+    assert trial.advance()["diverged"], "nobody is left"
+
+
 def test_a_shape_is_what_is_trained_on(trained):
     config = replace(CONFIG, reward=SHAPES["swingup"]["task_score"])
     row = new_trial(1, config).last_row

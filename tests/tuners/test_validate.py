@@ -1,4 +1,4 @@
-"""Statistics of the test: literal answers, SciPy's where it has them, and the verdict's words."""
+"""Statistics of the test: literal answers, SciPy's where it has them."""
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from tuners.validate import (
     COLUMNS,
     Comparison,
     Curves,
+    Estimate,
     compare,
     estimate,
     gather_curves,
@@ -18,7 +19,6 @@ from tuners.validate import (
     measure,
     probability_of_improvement,
     utilisation,
-    verdict,
 )
 
 numbers = st.floats(-1e3, 1e3, allow_subnormal=False)
@@ -58,12 +58,25 @@ def test_interquartile_mean_is_that_of_the_values_four_times_over(values):
 def test_probabilities_of_improvement_by_hand():
     ours, theirs = np.array([1.0, 2.0]), np.array([0.0, 2.0])
     # Pairs (1, 0) better, (1, 2) worse, (2, 0) better, (2, 2) a tie.
-    assert probability_of_improvement(ours, theirs, True) == 2.5 / 4
-    assert probability_of_improvement(ours, theirs, False) == 1.5 / 4
-    assert probability_of_improvement(ours, ours, True) == 0.5
-    assert probability_of_improvement(ours + 10, theirs, True) == 1.0
-    assert probability_of_improvement(ours + 10, theirs, False) == 0.0
-    assert probability_of_improvement(np.array([3.0]), np.array([1.0, 3.0, 5.0]), True) == 0.5
+    assert probability_of_improvement(ours, theirs, True).value == 2.5 / 4
+    assert probability_of_improvement(ours, theirs, False).value == 1.5 / 4
+    assert probability_of_improvement(ours, ours, True).value == 0.5
+    assert probability_of_improvement(ours + 10, theirs, True) == Estimate(1.0, 1.0, 1.0)
+    assert probability_of_improvement(ours + 10, theirs, False) == Estimate(0.0, 0.0, 0.0)
+    one, three = np.array([3.0]), np.array([1.0, 3.0, 5.0])
+    assert probability_of_improvement(one, three, True).value == 0.5
+
+
+def test_rows_that_are_alike_are_seldom_told_apart():
+    """Of the intervals of rows without a difference some 5 % leave one half out, at eight seeds."""
+    generator = np.random.default_rng(0)
+    found = [
+        probability_of_improvement(*generator.standard_normal((2, 8)), True) for _ in range(300)
+    ]
+    left_out = np.mean([not p.low <= 0.5 <= p.high for p in found])
+    assert 0.01 < left_out < 0.09
+    apart = generator.standard_normal((20, 2, 16)) + np.array([[1.5], [0.0]])
+    assert np.mean([probability_of_improvement(*rows, True).low > 0.5 for rows in apart]) > 0.9
 
 
 few = st.lists(st.integers(0, 3).map(float), min_size=1, max_size=6).map(np.array)
@@ -71,9 +84,10 @@ few = st.lists(st.integers(0, 3).map(float), min_size=1, max_size=6).map(np.arra
 
 @given(ours=few, theirs=few)
 def test_improvement_either_way_adds_up_to_one(ours, theirs):
-    forth = probability_of_improvement(ours, theirs, True)
-    assert forth + probability_of_improvement(theirs, ours, True) == pytest.approx(1.0)
-    assert forth == pytest.approx(probability_of_improvement(theirs, ours, False))
+    forth = probability_of_improvement(ours, theirs, True).value
+    back = probability_of_improvement(theirs, ours, True).value
+    assert forth + back == pytest.approx(1.0)
+    assert forth == pytest.approx(probability_of_improvement(theirs, ours, False).value)
 
 
 def steps_of(scores):
@@ -227,9 +241,9 @@ def two_rows(ours, theirs):
     }
 
 
-def compared(ours, theirs, **changes):
-    settings = {"winner": "trial-001", "baseline": "baseline", "searched_score": 900.0}
-    return compare(two_rows(ours, theirs), **settings, validated={"trial-001": 1.0}, **changes)
+def compared(ours, theirs):
+    settings = {"winner": "trial-001", "baseline": "baseline", "over_tuning": 50.0}
+    return compare(two_rows(ours, theirs), **settings, validated={"trial-001": 1.0})
 
 
 def test_a_comparison_by_hand():
@@ -237,83 +251,37 @@ def test_a_comparison_by_hand():
     assert comparison.estimates["trial-001"]["final_score"].value == 850.0
     assert comparison.estimates["baseline"]["final_score"].value == 700.0
     assert comparison.estimates["trial-001"]["steps_to_threshold"].value == pytest.approx(0.1)
-    assert comparison.improvement["final_score"] == 0.5
+    better = comparison.improvement["baseline"]
+    assert better["final_score"].value == 0.5
     # Half of the baseline's seeds take as long, the others take longer: (0.5 + 1) / 2.
-    assert comparison.improvement["steps_to_threshold"] == 0.75
+    assert better["steps_to_threshold"].value == 0.75
     assert comparison.over_tuning == 50.0
     assert comparison.test_seeds == 4
     assert comparison.validated == {"trial-001": 1.0}
 
 
-@pytest.mark.parametrize("failed", ["trial-001", "baseline"])
-def test_a_row_whose_every_job_failed_is_said_so(failed):
-    """Not a KeyError after an hour of training: the other rows are still worth a table."""
-    curves = two_rows([850.0] * 4, [500.0] * 4)
-    del curves[failed]
-    comparison = compare(
-        curves,
-        winner="trial-001",
-        baseline="baseline",
-        searched_score=900.0,
-        validated={},
-    )
-    assert failed in verdict(comparison, winner="trial-001", baseline="baseline")
-
-
-FINAL_SCORE, AREA, STEPS = (column.title for column in COLUMNS.values())
-
-
-def verdict_of(**improvement):
-    comparison = Comparison({}, dict.fromkeys(COLUMNS, 0.5) | improvement, 0.0, {}, 4)
-    return verdict(comparison, winner="trial-001", baseline="baseline")
-
-
-def test_the_verdict_on_a_baseline_that_won():
-    comparison = Comparison({}, dict.fromkeys(COLUMNS, 0.5), 0.0, {}, 4)
-    said = verdict(comparison, winner="baseline", baseline="baseline")
-    assert said.startswith("No configuration found was better than the hand-tuned baseline")
-
-
-def test_the_verdict_on_a_clear_win():
-    assert verdict_of(final_score=0.95, area=1.0) == (
-        f"The winner beats the baseline in: {FINAL_SCORE}, {AREA}."
-    )
-
-
-def test_the_verdict_on_a_win_that_costs_something():
-    assert verdict_of(final_score=0.99, steps_to_threshold=0.05) == (
-        f"The winner beats the baseline in: {FINAL_SCORE}. It is worse in: {STEPS}."
-    )
-
-
-def test_the_verdict_on_no_clear_win():
-    said = verdict_of(final_score=0.94, area=0.06)
-    assert said.startswith("The winner does not clearly beat the baseline")
-    assert "worse" not in said
-    assert f"It is worse in: {AREA}." in verdict_of(area=0.01)
+def test_the_winner_is_compared_with_every_other_row():
+    curves = two_rows([850] * 4, [500] * 4)
+    curves["task_score"] = Curves(curves["baseline"].env_steps, curves["baseline"].scores + 400.0)
+    curves["few"] = Curves(curves["baseline"].env_steps, curves["baseline"].scores[:3])
+    rest = {"baseline": "baseline", "over_tuning": 0.0, "validated": {}}
+    comparison = compare(curves, winner="trial-001", **rest)
+    assert set(comparison.improvement) == {"baseline", "task_score"}
+    assert comparison.better_in("baseline") == [column.title for column in COLUMNS.values()]
+    assert comparison.worse_in("baseline") == []
+    assert comparison.better_in("task_score") == []
+    assert comparison.worse_in("task_score") == [COLUMNS[c].title for c in ("final_score", "area")]
+    assert Comparison.from_dict(comparison.to_dict()) == comparison
+    assert set(compare(curves, winner="baseline", **rest).improvement) == {
+        *("trial-001", "task_score")
+    }
 
 
 def test_three_seeds_a_side_prove_nothing():
-    """One order in twenty of the six has the winner's three in front, by chance alone."""
+    """One order in ten of the six has all three of one side in front, by chance alone."""
     for ours, theirs in (([900] * 3, [500] * 4), ([900] * 4, [500] * 3)):
         comparison = compared(ours, theirs)
-        assert comparison.improvement["final_score"] == 1.0
-        assert comparison.beaten_in == []
-        said = verdict(comparison, winner="trial-001", baseline="baseline")
-        assert "cannot be told from 3 test seeds: it takes 4 or more" in said
-
-
-def test_the_gap_is_between_means():
-    """Those of few seeds in the search and of more in the test, all counted alike."""
-    comparison = compared([860] * 6 + [300] * 2, [500] * 8)
-    assert comparison.estimates["trial-001"]["final_score"].value == 860.0
-    assert comparison.over_tuning == 900.0 - 720.0
-
-
-def test_columns_beaten_are_named_by_their_titles():
-    comparison = compared([900] * 4, [500] * 4)
-    assert comparison.beaten_in == [column.title for column in COLUMNS.values()]
-    assert compared([500] * 4, [500] * 4).beaten_in == []
+        assert (comparison.improvement, comparison.test_seeds) == ({}, 3)
 
 
 def test_utilisation_by_hand():

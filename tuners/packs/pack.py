@@ -113,7 +113,13 @@ class Pack:
             ValueError: its checkpoint is damaged, or of another config.
         """
         config = TrialConfig.from_dict(entry["config"])
-        progress = Progress(config, entry["seeds"], Objective(*entry["objective"]), entry["until"])
+        progress = Progress(
+            config,
+            entry["seeds"],
+            Objective(*entry["objective"]),
+            entry["until"],
+            fails_together=entry["phase"] == "search",
+        )
         state = fresh_state(config, progress.seeds)
         if entry["resume_from"] is not None:
             with at_hand(entry["resume_from"]) as folder:
@@ -166,7 +172,7 @@ class Pack:
         reports = reports_of(metrics)  # of empty lanes too, which come last
         for lane, (job, occupant) in enumerate(zip(jobs, occupants, strict=True)):
             rows[job] = occupant.progress.take_in(reports[lane], effort)
-            if not reports[lane].diverged:
+            if not rows[job]["diverged"]:
                 occupant.episodes = filmed, lane
         return rows
 

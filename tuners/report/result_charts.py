@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tuners.objectives import PARETO, first_front
+from tuners.objectives import first_front
 from tuners.phases import BASELINE, TASK_SCORE
 from tuners.report.charts import (
     BLUE,
@@ -166,7 +166,7 @@ def search_chart(record: SweepRecord) -> Chart | None:
             Panel(
                 marks,
                 x_title=STEPS,
-                y_title=objective_title(record),
+                y_title=record.spec.judge.title,
                 x_range=(0.0, 1.02 * record.spec.base.full_length / 1e6),
                 y_range=_range(record),
             )
@@ -194,20 +194,11 @@ def _search_look(
     return color, f"stopped by {trial['stop_reason']}", 1.5
 
 
-def objective_title(record: SweepRecord) -> str:
-    """Returns what a person reads for the sweep's objective."""
-    name, penalty = record.spec.judge.name, record.spec.spread_penalty
-    title = COLUMNS["area" if name == PARETO else name].title
-    if name == "steps_to_threshold":
-        title = f"minus steps to {THRESHOLD:.0f} (M)"
-    return f"{title} − {penalty:g} std" if penalty else title
-
-
 def compared_title(record: SweepRecord) -> str:
     """Returns what a person reads for what trials are compared by."""
     if record.spec.objective == "steps_to_threshold":
-        return objective_title(record)
-    return f"{objective_title(record)} after {record.age / 1e6:.3g} M env_steps"
+        return record.spec.judge.title
+    return f"{record.spec.judge.title} after {record.age / 1e6:.3g} M env_steps"
 
 
 def _range(record: SweepRecord) -> tuple[float, float] | None:

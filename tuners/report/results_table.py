@@ -1,16 +1,14 @@
 """The report's part about the test: its table and seeds, and the way from search to test."""
 
 from collections.abc import Iterator, Mapping, Sequence
-
-import numpy as np
+from typing import Any
 
 from tuners.config import value_of
-from tuners.final_table import estimate_lines, improvement_line
+from tuners.final_table import estimate_lines, improvement_lines
 from tuners.objectives import objective_text
 from tuners.phases import BASELINE
 from tuners.report.charts import Chart
 from tuners.report.page import Cell, figure, figure_or, paragraph, table
-from tuners.report.result_charts import objective_title
 from tuners.report.sweep_record import SweepRecord, never_stopped
 from tuners.validate import COLUMNS, measure
 
@@ -43,8 +41,7 @@ def _test_table(record: SweepRecord) -> str:
     lines: list[Sequence[Cell]] = [
         [label, *cells] for label, cells in estimate_lines(record.comparison, record.winner)
     ]
-    if better := improvement_line(record.comparison, record.winner):
-        lines.append(better)
+    lines += improvement_lines(record.comparison)
     titles = ["", *(column.title for column in COLUMNS.values())]
     return table(titles, lines, lead=record.row_label(str(record.winner)))
 
@@ -63,7 +60,7 @@ def _finalists(record: SweepRecord) -> Iterator[str]:
         name = {phase: (record.search_name(row) if phase == "search" else row) for phase in phases}
         pairs = [found[phase].get(str(name[phase]), ("–", "–")) for phase in phases]
         rows.append([record.row_label(row), *(p[0] for p in pairs), *(p[1] for p in pairs)])
-    titles = ["", *(f"{objective_title(record)}: {phase}" for phase in phases)]
+    titles = ["", *(f"{record.spec.judge.title}: {phase}" for phase in phases)]
     titles += [f"final score: {phase}" for phase in phases]
     yield table(titles, rows, lead=record.row_label(str(record.winner)))
     yield paragraph(
@@ -89,12 +86,12 @@ def _searched_baseline(record: SweepRecord) -> bool:
 
 def _means(record: SweepRecord, phase: str) -> dict[str, tuple[str, str]]:
     """Returns each row's objective, as the plan compares rows by it, and mean final score."""
-    judged: dict[str, list[float]] = {}
+    trials: dict[str, list[Mapping[str, Any]]] = {}
     for trial in record.in_phase(phase):
-        judged.setdefault(trial["row"], []).append(record.judged(trial))
+        trials.setdefault(trial["row"], []).append(trial)
     return {
         (record.search_name(row) or row) if phase == "search" else row: (
-            objective_text(float(np.mean(judged[row]))),
+            objective_text(record.judged_together(trials[row])),
             f"{measure(curves)['final_score'].mean():.0f}",
         )
         for row, curves in record.curves(phase).items()

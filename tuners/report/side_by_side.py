@@ -1,6 +1,7 @@
 """Sweeps of one task side by side: what each found, and what it spent on it."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,11 @@ from pathlib import Path
 from rlcore.files import replacing
 from tuners.errors import BadInput
 from tuners.final_table import shown
+from tuners.objectives import gap_text
 from tuners.phases import BASELINE
 from tuners.report.charts import GREY, ROW_COLORS, Chart, Dots, Interval, Line, Mark, Panel
 from tuners.report.page import Cell, figure_or, page, paragraph, section, table
-from tuners.report.result_charts import column_panels, objective_title
+from tuners.report.result_charts import column_panels
 from tuners.report.sweep_record import SweepRecord, load_record
 from tuners.spec import check_is_search
 from tuners.validate import COLUMNS
@@ -119,9 +121,11 @@ def _column(record: SweepRecord) -> list[Cell]:
     figures = [
         shown(cells[name], column.unit) if cells else _NOT_YET for name, column in COLUMNS.items()
     ]
-    improvement = found.improvement if found is not None else {}
-    can_improve = bool(improvement) and record.winner != BASELINE
-    better = " / ".join(f"{improvement[name]:.2f}" for name in COLUMNS) if can_improve else "–"
+    better = gap = "–"
+    if found is not None and (sure := found.improvement.get(BASELINE)):
+        better = " / ".join(f"{sure[name].value:.2f}" for name in COLUMNS)
+    if found is not None and math.isfinite(found.over_tuning):
+        gap = gap_text(found.over_tuning)
     winner = "baseline" if record.winner == BASELINE else record.winner
     return [
         spec.searcher,
@@ -132,7 +136,7 @@ def _column(record: SweepRecord) -> list[Cell]:
         winner or "not finished",
         *figures,
         better,
-        f"{found.over_tuning:+.0f}" if found is not None and improvement else "–",
+        gap,
     ]
 
 
@@ -192,7 +196,7 @@ def progress_chart(records: Sequence[SweepRecord]) -> Chart | None:
         marks.append(Dots(x, y, color, name, 8, about=about))
     if not marks:
         return None
-    title = objective_title(records[0]) if by is None else "area under curve"
+    title = records[0].spec.judge.title if by is None else "area under curve"
     return Chart(
         "compared_search",
         f"The best {title} so far, over what the search had spent",

@@ -17,7 +17,7 @@ from tuners.report.charts import (
     ParallelAxis,
     Ticks,
 )
-from tuners.report.result_charts import compared_title, objective_title
+from tuners.report.result_charts import compared_title
 from tuners.report.sweep_record import SweepRecord
 from tuners.report.term_advice import has_effect
 from tuners.space import Choice, Domain, LogUniform, OneMinusLogUniform
@@ -153,7 +153,7 @@ def _slice(
     x_range, ticks = _slice_axis(domain)
     is_log = isinstance(domain, LogUniform | OneMinusLogUniform)
     title = short(name) if not isinstance(domain, OneMinusLogUniform) else f"1 − {short(name)}"
-    y_title = objective_title(record) if is_first else ""
+    y_title = record.spec.judge.title if is_first else ""
     return Panel(marks, title, "", y_title, is_log, x_range, y_range, ticks)
 
 

@@ -118,13 +118,24 @@ class SweepRecord:
         One that failed, or was stopped before its score stayed above the threshold while that is
         the objective, counts as one that learned nothing.
         """
-        spec = self.spec
-        floor = spec.judge.floor(spec.base.full_length, spec.base.ppo.steps_per_segment)
         if trial["stop_reason"] in FAILED or not _is_finite(trial["objective"]):
-            return floor
-        if spec.objective == "steps_to_threshold" and self.steps_to_threshold(trial) == self.never:
-            return floor
+            return self._floor
+        goes_by_steps = self.spec.objective == "steps_to_threshold"
+        if goes_by_steps and self.steps_to_threshold(trial) == self.never:
+            return self._floor
         return float(trial["objective"])
+
+    def judged_together(self, trials: Sequence[Mapping[str, Any]]) -> float:
+        """Returns the objective over all seeds of some trials, as the plan compares rows by it."""
+        values: list[float] = []
+        for trial in trials:
+            values += trial["seed_objectives"] or [self.judged(trial)] * len(trial["seeds"])
+        return self.spec.judge.over_seeds(values, self._floor)
+
+    @property
+    def _floor(self) -> float:
+        base = self.spec.base
+        return self.spec.judge.floor(base.full_length, base.ppo.steps_per_segment)
 
     def compared(self, trial: Mapping[str, Any]) -> float:
         """Returns what a trial that ended is compared by with others: its objective at ``age``.

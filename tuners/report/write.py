@@ -9,9 +9,9 @@ import numpy as np
 from rlcore.files import replacing
 from tuners.config import value_of
 from tuners.describe import describe_change
-from tuners.final_table import interval
+from tuners.final_table import interval, verdict
 from tuners.layout import PLOTS_FOLDER, REPORT_FILE
-from tuners.objectives import PARETO, objective_text
+from tuners.objectives import PARETO, gap_text, objective_text
 from tuners.phases import BASELINE
 from tuners.report.advice import warnings_of
 from tuners.report.charts import Chart
@@ -29,7 +29,6 @@ from tuners.report.page import (
 from tuners.report.result_charts import (
     compared_title,
     curves_chart,
-    objective_title,
     pareto_chart,
     search_chart,
     seeds_chart,
@@ -39,7 +38,7 @@ from tuners.report.reward_charts import hacking_chart, terms_chart
 from tuners.report.space_charts import importance_chart, parallel_chart, slices_chart
 from tuners.report.sweep_record import SweepRecord, load_record
 from tuners.report.term_advice import term_effects, term_remark, term_statistics
-from tuners.validate import COLUMNS, verdict
+from tuners.validate import COLUMNS
 
 MAX_BYTES = 15 * 2**20
 SECTIONS = {
@@ -112,8 +111,7 @@ def _head(record: SweepRecord) -> Iterator[str]:
     if record.comparison is None or record.winner is None:
         yield paragraph(_progress(record), "verdict")
     else:
-        said = verdict(record.comparison, winner=record.winner, baseline=BASELINE)
-        yield paragraph(said, "verdict")
+        yield paragraph(verdict(record.comparison, record.winner), "verdict")
         yield f'<div class="tiles">{"".join(_tiles(record))}</div>'
     yield "</header>"
     lines = warnings_of(record)
@@ -152,7 +150,7 @@ def _progress(record: SweepRecord) -> str:
     if not reported:
         return f"{said}; nothing is reported yet."
     best = max(reported, key=record.judged)
-    title = objective_title(record)
+    title = record.spec.judge.title
     value = objective_text(record.judged(best))
     return f"{said}; {record.trial_label(best)} leads with {title} {value}."
 
@@ -166,13 +164,12 @@ def _tiles(record: SweepRecord) -> Iterator[str]:
             label = "winner" if kind and row != BASELINE else record.row_label(row)
             yield tile(f"{cell.value:.0f}", f"{label}: final score, {interval(cell)}", kind)
     judged = "area" if record.spec.objective == PARETO else record.spec.objective
-    for name, probability in record.comparison.improvement.items():
-        if name == judged and record.winner != BASELINE:
-            title = COLUMNS[name].title
-            yield tile(f"{probability:.2f}", f"probability that the winner is better in {title}")
+    if better := record.comparison.improvement.get(BASELINE):
+        title = f"probability that the winner is better in {COLUMNS[judged].title}"
+        yield tile(f"{better[judged].value:.2f}", f"{title}, {interval(better[judged], 2)}")
     if np.isfinite(record.comparison.over_tuning):
-        gap = f"{record.comparison.over_tuning:+.0f}"
-        yield tile(gap, "over-tuning gap: final score in the search minus the test")
+        gap = gap_text(record.comparison.over_tuning)
+        yield tile(gap, f"over-tuning gap: {record.spec.judge.title} in the search minus the test")
 
 
 def _sections(record: SweepRecord, charts: Mapping[str, Chart | None], count: int) -> Iterator[str]:

@@ -38,7 +38,7 @@ def entry(number, **changes):
     """What Tune tells a trainable of a job."""
     seeds = [2 * number, 2 * number + 1]
     given = {"config": config_of(number).to_dict(), "seeds": seeds, "objective": ("area", 0.0)}
-    return given | {"until": None, "resume_from": None} | changes
+    return given | {"phase": "search", "until": None, "resume_from": None} | changes
 
 
 def alone(number, segments, **changes):

@@ -89,7 +89,7 @@ class Tables:
         self.writer.flush()
         return self.spec.folder
 
-    def conclude(self, winner: str, searched: float) -> Path:
+    def conclude(self, winner: str, over_tuning: float) -> Path:
         """Writes tables and comparison as a sweep does at its end; returns its folder."""
         folder = self.write()
         trials = list(self.writer.trials.values())
@@ -98,7 +98,7 @@ class Tables:
             gather_curves(trials, segments, "test"),
             winner=winner,
             baseline="baseline",
-            searched_score=searched,
+            over_tuning=over_tuning,
             validated={winner: 400.0, "baseline": 200.0},
         )
         entries = {
@@ -142,7 +142,7 @@ def finished_sweep(runs: Path, **overrides: Any) -> Path:
         tables.trial(f"test-{row}-0", curve(last - 20), phase="test", **more)
         tables.trial(f"test-{row}-1", curve(last - 60), phase="test", **more)
     tables.trial("test-task_score-0", curve(700.0), phase="test", row="task_score")
-    folder = tables.conclude(WINNER, 900.0)
+    folder = tables.conclude(WINNER, 165.0)
     (folder / "media").mkdir()
     for row in (WINNER, "baseline"):
         path = folder / "media" / f"validation-{row}-0"
