@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from tuners.validate import COLUMNS, CONFIDENCE
+from tuners.validate import COLUMNS
 
 
 def sweep(seed: int) -> dict:
@@ -32,7 +32,7 @@ def sweep(seed: int) -> dict:
 
 def main(seeds: range) -> None:
     """Prints a line a sweep and the summary."""
-    scores, beaten = [], 0
+    scores, beaten, beyond_score = [], 0, 0
     print(
         f"{'seed':>4} {'s':>5}  {'winner':12}" + "".join(f"{c.title:>38}" for c in COLUMNS.values())
     )
@@ -42,12 +42,21 @@ def main(seeds: range) -> None:
         cells = ""
         for column in COLUMNS:
             ours, theirs = (table[row][column]["value"] for row in (winner, "baseline"))
-            cells += f"{ours:12.2f} vs {theirs:8.2f}  P {result['improvement'][column]:.2f}    "
+            sure = result["improvement"].get("baseline", {}).get(column)
+            shown = f"P {sure['value']:.2f} > {sure['low']:.2f}" if sure else ""
+            cells += f"{ours:8.2f} vs {theirs:8.2f}  {shown:15}"
         print(f"{seed:4} {result['seconds']:5.0f}  {winner:12}{cells}", flush=True)
         scores.append(table[winner]["final_score"]["value"])
-        beaten += max(result["improvement"].values()) >= CONFIDENCE
+        beaten += is_better(result, "baseline")
+        beyond_score += is_better(result, "task_score")
     print(f"median final test score of the winners: {statistics.median(scores):.0f}")
     print(f"beats the baseline in at least one column: {beaten} of {len(scores)}")
+    print(f"beats the score as reward in at least one: {beyond_score} of {len(scores)}")
+
+
+def is_better(result: dict, row: str) -> bool:
+    """Returns whether the winner is better than a row in a column, with 95 % confidence."""
+    return any(cell["low"] > 0.5 for cell in result["improvement"].get(row, {}).values())
 
 
 if __name__ == "__main__":
