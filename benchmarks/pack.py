@@ -205,7 +205,7 @@ def train_together(
     from tuners.packs.pack import Pack
 
     pack = Pack(len(trials))
-    entry = {"objective": ("area", 0.0), "until": None, "resume_from": None}
+    entry = {"phase": "search", "objective": ("area", 0.0), "until": None, "resume_from": None}
     for name, (config, seeds) in trials.items():
         pack.enter(name, {"config": config.to_dict(), "seeds": seeds, **entry})
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in trials}
@@ -277,9 +277,10 @@ def main(arguments: list[str]) -> None:
     size = TOY if toy else FULL
     parts = [part for part in PARTS if part in arguments] or list(PARTS)
     device = in_a_process("device", toy=toy)
-    print(f"{device['device']}, {PRECISION}; matrix product {device['peak'] / 1e12:.2f} TFLOP/s")
-    if not toy and "cpu" in device["device"].lower():
-        sys.exit("error: there is no GPU here; --toy shows that everything runs on a CPU")
+    name = device["device"]
+    if not toy and (name is None or "cpu" in name.lower()):
+        sys.exit("error: JAX has no GPU here; --toy shows that everything runs on a CPU")
+    print(f"{name}, {PRECISION}; matrix product {device['peak'] / 1e12:.2f} TFLOP/s")
     for part in parts:
         if part == "rates":
             print_rates(size, device["peak"], toy=toy)

@@ -22,9 +22,10 @@ def sweep(seed: int) -> dict:
     path = Path("runs") / name / "comparison.json"
     begun = time.monotonic()
     if not path.exists():
-        resume = ["--resume", name] if path.parent.exists() else ["--name", name]
+        fresh = ["--preset", "laptop", "--seed", str(seed), "--name", name]
         script = Path(__file__).parent.parent / "sweeps" / "reward_search.py"
-        command = [sys.executable, str(script), "--preset", "laptop", "--seed", str(seed), *resume]
+        how = ["--resume", name] if path.parent.exists() else fresh
+        command = [sys.executable, str(script), *how]
         with (Path("runs").absolute().parent / f"{name}.log").open("ab") as log:
             subprocess.run(command, check=True, stdout=log, stderr=log)
     return json.loads(path.read_text()) | {"seconds": time.monotonic() - begun}

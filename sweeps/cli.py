@@ -6,9 +6,9 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -59,6 +59,24 @@ def parse(flags: type[FlagsT], about: str | None) -> FlagsT:
         if ended.code:
             refuse(_plain(printed.getvalue()))
         raise
+
+
+def refuse_beside(flags: Any, given: str, settings: Iterable[str]) -> None:
+    """Refuses flags that would change nothing beside another.
+
+    Args:
+        flags: as they were parsed.
+        given: the field that decides the others.
+        settings: the others.
+
+    Raises:
+        BadInput: which flags to leave out.
+    """
+    defaults = type(flags)()
+    idle = [name for name in settings if getattr(flags, name) != getattr(defaults, name)]
+    if idle:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        raise BadInput(f"--{given} says all of that already: leave out {named}")
 
 
 def make_console() -> Console:

@@ -22,6 +22,8 @@ class Flags:
     """Names of the sweeps, two or more."""
     runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a sweep."""
+    storage: str | None = field(default_factory=places.default_storage)
+    """Folder of sweeps in a store, such as s3://bucket/runs, where one may be further than here."""
     out: Path = Path("compare.html")
     """File to write the figures to."""
 
@@ -36,7 +38,9 @@ def main(flags: Flags) -> int:
     from tuners.report.side_by_side import lines_of, load_sweeps, write_comparison
 
     check_out_file(flags.out, "--out")
-    records = load_sweeps([places.sweep_folder(flags.runs_dir, name) for name in flags.sweeps])
+    records = load_sweeps(
+        [places.sweep_folder(flags.runs_dir, name, flags.storage) for name in flags.sweeps]
+    )
     table = Table("")
     for record in records:
         table.add_column(escape(record.spec.name), justify="right")

@@ -70,8 +70,8 @@ def find_sweep(runs_dir: Path, name: str, storage: str | None) -> "SweepSpec":
     return load_spec(folder)
 
 
-def sweep_folder(runs_dir: Path, name: str) -> Path:
-    """Returns the folder of a sweep to be read; fetched if the environment's store is further.
+def sweep_folder(runs_dir: Path, name: str, storage: str | None) -> Path:
+    """Returns the folder of a sweep to be read; fetched if the store at ``storage`` is further.
 
     What is here is read even so, with a warning, while its store cannot be.
 
@@ -85,7 +85,7 @@ def sweep_folder(runs_dir: Path, name: str) -> Path:
     from tuners.store import bring
 
     check_name(name)
-    folder, storage = runs_dir / name, default_storage()
+    folder = runs_dir / name
     if storage is None:
         return folder
     if not (folder / SPEC_FILE).exists():

@@ -21,6 +21,8 @@ class Flags:
     """Name of the sweep."""
     runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a sweep."""
+    storage: str | None = field(default_factory=places.default_storage)
+    """Folder of sweeps in a store, such as s3://bucket/runs, where one may be further than here."""
     out: Path | None = None
     """File to write; report.html in the sweep's folder if not given."""
 
@@ -32,7 +34,7 @@ def main(flags: Flags) -> int:
 
     if flags.out is not None:
         check_out_file(flags.out, "--out")
-    path = write_report(places.sweep_folder(flags.runs_dir, flags.sweep), flags.out)
+    path = write_report(places.sweep_folder(flags.runs_dir, flags.sweep, flags.storage), flags.out)
     print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
     return 0
 

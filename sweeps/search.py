@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from sweeps import places
-from sweeps.cli import make_console
+from sweeps.cli import make_console, refuse_beside
 from sweeps.search_flags import Flags, as_arguments
 from tuners.ahead import start_compiling
 from tuners.config import baseline, static_configs
 from tuners.describe import describe_change, likeness_to_score
 from tuners.errors import BadInput
 from tuners.final_table import estimate_lines, improvement_lines, verdict
-from tuners.layout import REPORT_FILE
+from tuners.layout import MLFLOW_LOG, REPORT_FILE
 from tuners.lock import driving
 from tuners.login import masked, without_login
 from tuners.objectives import gap_text
@@ -77,10 +77,8 @@ def run_search(
         return _submit(flags, flags.cluster, script)
     apply_ray_settings(flags.address)
     console = make_console()
-    if flags.searcher is None and flags.scheduler != "pbt":  # which searches by itself
-        flags = replace(flags, searcher=searcher)
     check_address_joinable(flags.address, f"sweeps/{Path(script).name}")
-    spec = _make_spec(flags, default_space)
+    spec = _make_spec(flags, default_space, searcher)
     try:
         with driving(spec.folder):
             if flags.extend is not None:
@@ -135,7 +133,9 @@ def check_address_joinable(address: str | None, script: str) -> None:
         check_joinable(address, script)
 
 
-def _make_spec(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]]) -> SweepSpec:
+def _make_spec(
+    flags: Flags, default_space: Callable[[str], Mapping[str, Domain]], searcher: str
+) -> SweepSpec:
     """Returns the sweep to run; its folder is there and fits.
 
     Raises:
@@ -145,10 +145,16 @@ def _make_spec(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]
     if len(goes_on) == 2:
         raise BadInput("give --resume or --extend, not both")
     if not goes_on:
+        if flags.searcher is None and flags.scheduler != "pbt":  # which searches by itself
+            flags = replace(flags, searcher=searcher)
         spec = _fresh(flags, default_space)
         prepare(spec, resume=False)
         return spec
-    spec = _find(flags, getattr(flags, goes_on[0]))
+    (how,) = goes_on
+    where = {"resume", "extend", "runs_dir", "storage", "address"}
+    free = where | {"num_trials"} if how == "extend" else where
+    refuse_beside(flags, how, (entry.name for entry in fields(flags) if entry.name not in free))
+    spec = _find(flags, getattr(flags, how))
     check_is_search(spec)
     check_code_version(spec.folder)
     prepare(spec, resume=True)
@@ -218,6 +224,8 @@ def _print_plan(console: Console, spec: SweepSpec) -> None:
         f" {spec.base.ppo.seeds_per_trial} seeds, up to {length} each;"
         f" then {spec.validation_seeds} validation and {spec.test_seeds} test seeds",
     )
+    if spec.uses_gpu and os.environ.get("JAX_PLATFORMS") == "cpu":
+        console.print("[yellow]JAX_PLATFORMS is 'cpu' here: no trial will use a GPU.[/yellow]")
 
 
 def print_result(console: Console, spec: SweepSpec, result: "SweepResult", seconds: float) -> None:
@@ -228,6 +236,10 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
     console.print()
     console.print(_final_table(result))
     console.print(f"\n[bold]{verdict(comparison, winner)}[/bold]")
+    if spec.extensions:
+        console.print(
+            f"(The sweep was extended, {len(spec.extensions)} x, after a look at these test seeds.)"
+        )
     if math.isfinite(comparison.over_tuning):
         console.print(
             f"Over-tuning gap ({spec.judge.title} in the search minus that in the test):"
@@ -276,8 +288,8 @@ def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
     runs = places.runs_flag(spec)
     if not tracked:
         console.print(
-            "[yellow]MLflow lacks part of the sweep; once it answers, run:"
-            f" python sweeps/track.py --sweep {spec.name}{runs}[/yellow]",
+            f"[yellow]MLflow lacks part of the sweep ({spec.folder / MLFLOW_LOG} says why); once it"
+            f" takes it, run: python sweeps/track.py --sweep {spec.name}{runs}[/yellow]",
         )
     report = spec.folder / REPORT_FILE
     if report.exists():

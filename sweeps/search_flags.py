@@ -15,9 +15,9 @@ class Flags:
     name: str | None = None
     """Name of the sweep; task and time if not given."""
     resume: str | None = None
-    """Name of an interrupted sweep to go on with; other flags of the search do not apply."""
+    """Name of an interrupted sweep to go on with, as it was begun."""
     extend: str | None = None
-    """Name of a finished sweep to add --num-trials trials to; other flags do not apply."""
+    """Name of a finished sweep to add --num-trials trials to."""
     warm_start: str | None = None
     """Name of a sweep whose best configurations are the first trials of this one; without --seed
     this one's seed is one more than the highest of it and of those that it began with."""

@@ -18,6 +18,8 @@ class Flags:
     """Name of the sweep."""
     runs_dir: Path = field(default_factory=places.runs_dir)
     """Folder that holds one folder a sweep."""
+    storage: str | None = field(default_factory=places.default_storage)
+    """Folder of sweeps in a store, such as s3://bucket/runs, where it may be further than here."""
     tracking_uri: str | None = None
     """MLflow store or server; the sweep's own if not given."""
 
@@ -30,7 +32,7 @@ def main(flags: Flags) -> int:
     from tuners.spec import load_spec
     from tuners.tracking import Follower
 
-    spec = load_spec(places.sweep_folder(flags.runs_dir, flags.sweep))
+    spec = load_spec(places.sweep_folder(flags.runs_dir, flags.sweep, flags.storage))
     uri = flags.tracking_uri or spec.tracking_uri
     check_tracking_uri(uri)
     with driving(spec.folder):  # a sweep that runs writes to MLflow itself

@@ -16,7 +16,7 @@ class Flags:
     """What to train, and for how long."""
 
     config: Path | None = None
-    """An exported config.yaml; the preset's settings do not apply then."""
+    """An exported config.yaml, in place of --preset, --task and --shape."""
     preset: str = "laptop"
     """smoke, laptop, notebook, gpu, cluster, gpu-cluster: the settings of that preset's trials."""
     task: str = "swingup"
@@ -26,7 +26,7 @@ class Flags:
     name: str | None = None
     """Name of the run; task and time if not given."""
     resume: str | None = None
-    """Name of an interrupted run to go on with; other flags do not apply."""
+    """Name of an interrupted run to go on with, as it was begun."""
     seed: int | None = None
     """Decides the training seeds; 0 if not given."""
     seeds_per_trial: int | None = None

@@ -1,6 +1,7 @@
 """What ``sweeps/train.py`` does: from flags to a run, and its progress to the terminal."""
 
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import jax
 from rich.console import Console
 
 from rlcore.rewards import SHAPES
-from sweeps.cli import make_console
+from sweeps.cli import make_console, refuse_beside
 from sweeps.places import runs_flag
 from tuners.config import TrialConfig, load_config
 from tuners.errors import BadInput
+from tuners.layout import MLFLOW_LOG
 from tuners.lock import driving
 from tuners.names import check_name
 from tuners.ray_settings import PRECISIONS
@@ -61,13 +63,15 @@ def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
     console.print(f"\ncheckpoint, film strip and video: {spec.folder}")
     if not tracked:
         console.print(
-            f"[yellow]MLflow lacks part of it; once it answers: python sweeps/track.py --sweep"
-            f" {spec.name}{runs_flag(spec)}[/yellow]",
+            f"[yellow]MLflow lacks part of it ({spec.folder / MLFLOW_LOG} says why); once it takes"
+            f" it: python sweeps/track.py --sweep {spec.name}{runs_flag(spec)}[/yellow]",
         )
     return 0
 
 
 def _fresh(flags: Any) -> SweepSpec:
+    if flags.config is not None:
+        refuse_beside(flags, "config", ("preset", "task", "shape"))
     given = None if flags.config is None else load_config(flags.config)
     task = flags.task if given is None else given.task
     name = flags.name
@@ -116,6 +120,9 @@ def _from_config(
 
 
 def _resumed(flags: Any) -> SweepSpec:
+    free = {"resume", "runs_dir", "video_every"}
+    others = (entry.name for entry in fields(flags) if entry.name not in free)
+    refuse_beside(flags, "resume", others)
     check_name(flags.resume)
     spec = load_spec(flags.runs_dir / flags.resume)
     check_code_version(spec.folder)

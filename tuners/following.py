@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tuners.layout import TRIALS_FILE
+from tuners.layout import MLFLOW_LOG, TRIALS_FILE
 from tuners.lock import writing_to_mlflow
 from tuners.login import error_line
 from tuners.pinning import use_idle_time
@@ -28,7 +28,7 @@ def start_following(folder: Path, tracking_uri: str) -> "subprocess.Popen[bytes]
     Its input closes with the driver, however that ends, so it never outlives a sweep for long.
     """
     command = [sys.executable, "-m", "tuners.following", str(folder.absolute()), tracking_uri]
-    log = (folder / "mlflow.log").open("ab")
+    log = (folder / MLFLOW_LOG).open("ab")
     # A process group of its own: Ctrl-C is the driver's to answer.  Not a session of its own: Linux
     # shares a core evenly between sessions, whatever runs in them.
     with log:

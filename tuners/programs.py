@@ -97,13 +97,17 @@ def _compiled(key: Key, lower: Callable[[], Any]) -> Any:
 
 
 def fresh_state(config: TrialConfig, seeds: Sequence[int]) -> TrainState:
-    """Returns fresh states, one a seed.  Run once a trial: a quick compile is worth more."""
+    """Returns fresh states, one a seed.  Run once a trial: on a CPU a quick compile is worth more.
+
+    On a GPU XLA supports no level below 2.
+    """
     task, hyperparameters, _ = parameters_of(config)
     inputs = (task, hyperparameters, jnp.asarray(seeds, jnp.uint32))
     key = (config.task, config.ppo)
     if key not in _initializers:
         use_compilation_cache()
-        options: dict[str, Any] = {"xla_backend_optimization_level": 0}
+        on_cpu = jax.default_backend() == "cpu"
+        options: dict[str, Any] = {"xla_backend_optimization_level": 0} if on_cpu else {}
         _initializers[key] = init_state.lower(config.ppo, *inputs).compile(options)
     state: TrainState = _initializers[key](*inputs)
     return state

@@ -215,16 +215,17 @@ def _train(
             if is_filmed(row):
                 media.video(row)
 
-    def to_tune(job: Job) -> dict[str, Any]:
-        resume_from = checkpoints.get(job.name) or _inherited(writer, job)
-        return _to_tune(spec, job, _place(spec, resume_from)) | workers.config
-
     listeners: list[Listener] = [collect, screen.listen]
     stopper = InterruptStopper(interrupted)
     callback = SweepCallback(plan, writer, scheduler, stopper, checkpoints, listeners, mirror)
     screen.note(_what_is_awaited(spec))
     if not plan.finished:
         with workers_of(spec) as workers, noticing(interrupted):
+
+            def to_tune(job: Job) -> dict[str, Any]:
+                resume_from = checkpoints.get(job.name) or _inherited(writer, job)
+                return _to_tune(spec, job, _place(spec, resume_from)) | workers.config
+
             most = workers.at_once if spec.searcher in LEARNING else math.inf
             searcher = PlanSearcher(plan, to_tune, interrupted, most)
             tuner = _make_tuner(spec, workers, scheduler, searcher, stopper, callback)

@@ -27,7 +27,7 @@ from tuners.schedulers import SCHEDULERS
 from tuners.searchers import check_installed, check_searcher
 from tuners.space import Domain, Space, as_choice, grid, is_number, parse_stored_space
 from tuners.store import check_address, check_store
-from tuners.versions import VERSIONED, code_version, git_revision, versions
+from tuners.versions import DECIDE_CURVES, VERSIONED, code_version, git_revision, versions
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 MAX_SEED = 100_000
@@ -185,7 +185,8 @@ class SweepSpec:
             if getattr(self, name) % batch:
                 raise BadInput(
                     f"{name} is {getattr(self, name)}, but must be a multiple of"
-                    f" seeds_per_trial = {batch}: all phases train that many seeds side by side"
+                    f" seeds_per_trial = {batch}: all phases train that many seeds side by side;"
+                    " give --validation-seeds and --test-seeds too"
                 )
         if "seeds_per_trial" in self.space:
             raise BadInput("seeds_per_trial cannot be searched: one number serves all phases")
@@ -196,7 +197,7 @@ class SweepSpec:
         if not 0 < self.grace_period <= self.base.budget:
             raise BadInput(
                 f"grace_period is {self.grace_period} env_steps, but must be above 0 and at most"
-                f" the budget, {self.base.budget}"
+                f" the budget, {self.base.budget}: give both, or --scheduler none"
             )
         for config in static_configs(self.base, self.space):
             segment = config.ppo.steps_per_segment
@@ -443,11 +444,15 @@ def check_code_version(folder: Path) -> None:
     """Refuses to resume a sweep that another version of the trainer began.
 
     Raises:
-        BadInput: the code differs.
+        BadInput: the code, or a package that decides a curve, differs.
     """
-    begun_with = _read_spec_file(folder).get("code_version")
-    if begun_with != code_version():
-        raise BadInput(
-            f"sweep '{folder.name}' was begun with code version {begun_with}, but this is"
-            f" {code_version()}: its curves would not continue; begin a new sweep"
-        )
+    entries = _read_spec_file(folder)
+    before = {"code version": entries.get("code_version")}
+    before |= {name: entries["versions"].get(name) for name in DECIDE_CURVES}
+    now = {"code version": code_version(), **versions()}
+    for name, value in before.items():
+        if value != now[name]:
+            raise BadInput(
+                f"sweep '{folder.name}' was begun with {name} {value}, but this is {now[name]}: its"
+                " curves would not continue; begin a new sweep, or go on with the one it had"
+            )

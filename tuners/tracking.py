@@ -5,6 +5,7 @@ again.  Runs are found again by their tags, which also say how much of each was 
 is written to a second run, and a server that was set back to an older copy gets what it lost.
 """
 
+import getpass
 import json
 import os
 import time
@@ -67,7 +68,7 @@ _CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_T
 _SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, SHAPES_FILE, TRIALS_FILE, REPORT_FILE)
 
 
-_STATE: dict[str, type] = {"experiment_id": str, "experiment": str, "runs": dict, "files": list}
+_STATE: dict[str, type] = {"experiment_id": str, "runs": dict, "files": list}
 
 
 @dataclass
@@ -169,6 +170,11 @@ class Follower:
         found = client.get_experiment_by_name(task)
         if found is None:
             self._experiment = client.create_experiment(task, self._artifact_location(task))
+        elif found.lifecycle_stage == "deleted":
+            raise BadInput(
+                f"its experiment '{task}' is deleted: restore it (mlflow experiments restore"
+                f" --experiment-id {found.experiment_id})"
+            )
         else:
             self._experiment = found.experiment_id
         self._segments_read = 0  # some of these may not have been written
@@ -252,6 +258,7 @@ class Follower:
     def _tags(self, kind: str, trial: str) -> dict[str, str]:
         versions = " ".join(f"{name} {value}" for name, value in self._sweep["versions"].items())
         return {
+            "mlflow.user": _user(),
             "sweep": self._sweep["spec"]["name"],
             "sweep_id": self._sweep["sweep_id"],
             "kind": kind,
@@ -369,12 +376,18 @@ class Follower:
     def _save_state(self) -> None:
         entries = {
             "experiment_id": self._experiment,
-            "experiment": self._sweep["spec"]["base"]["task"],
             "runs": self._written.runs,
             "files": sorted(self._written.files),
         }
         with replacing(self.folder / TRACKING_FILE) as beside:
             beside.write_text(json.dumps(entries))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # as in a container, where a number may have no name
+        return "unknown"
 
 
 def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:

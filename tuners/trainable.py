@@ -21,19 +21,17 @@ if TYPE_CHECKING:
     from tuners.trial import Trial
 
 
-CHECKPOINT_SECONDS = 1.0
-
-
 class CheckpointClock:
-    """Asks Tune for a checkpoint about once a second: that much training can be lost."""
+    """Asks Tune for a checkpoint every so many seconds: that much training can be lost."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
         """Counts from now."""
+        self._seconds = seconds
         self._last = time.monotonic()
 
     def mark(self, row: dict[str, Any]) -> dict[str, Any]:
         """Returns a report, marked if a checkpoint is due after it."""
-        due = time.monotonic() - self._last >= CHECKPOINT_SECONDS
+        due = time.monotonic() - self._last >= self._seconds
         if due:
             self._last = time.monotonic()
         return row | {SHOULD_CHECKPOINT: due}
@@ -88,7 +86,7 @@ class SegmentTrainable(tune.Trainable):
         from tuners.objectives import Objective
         from tuners.trial import Trial
 
-        self._clock = CheckpointClock()
+        self._clock = CheckpointClock(config["checkpoint_seconds"])
         self.trial = Trial(
             TrialConfig.from_dict(config["config"]),
             config["seeds"],

@@ -12,6 +12,7 @@ from tuners import results
 
 INSTALL_CUDA = "`rm -rf .venv; make setup LOCK=requirements-cuda12.lock` installs one that can"
 VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
+DECIDE_CURVES = ("jax", "flax", "optax")
 
 
 def code_version() -> str:

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from tuners.trainable import SegmentTrainable
 from tuners.versions import INSTALL_CUDA, has_cuda
 
 _FINEST = 10_000  # Ray counts resources in parts of so many
+# A second; but the driver, which takes 3 ms for each, has no time for more than so many a second.
+_CHECKPOINT_SECONDS, _CHECKPOINTS_A_SECOND = 1.0, 50
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Workers:
     trainable: type
     resources: dict[str, float]
     at_once: int
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any]
 
 
 def refuse_without_gpu(spec: SweepSpec) -> None:
@@ -73,7 +75,7 @@ def workers_of(spec: SweepSpec) -> Iterator[Workers]:
     slots = spec.slots or slots_that_pay(spec, gpus)
     if slots == 1:
         resources = {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}
-        yield Workers(SegmentTrainable, resources, _at_once(resources))
+        yield _workers(SegmentTrainable, resources)
         return
     share = math.floor(_FINEST / slots) / _FINEST
     slots = int(1.0 / share)  # that Ray lets in: a few more than asked for above a hundred
@@ -82,9 +84,15 @@ def workers_of(spec: SweepSpec) -> Iterator[Workers]:
     environment = gpu_environment(spec.precision) if spec.uses_gpu else {}
     keeper = keep_packs(name, slots, environment, gpus)
     try:
-        yield Workers(PackedTrainable, resources, _at_once(resources), {"pack_keeper": name})
+        yield _workers(PackedTrainable, resources, pack_keeper=name)
     finally:
         ray.kill(keeper)
+
+
+def _workers(trainable: type, resources: dict[str, float], **config: Any) -> Workers:
+    at_once = _at_once(resources)
+    config["checkpoint_seconds"] = max(_CHECKPOINT_SECONDS, at_once / _CHECKPOINTS_A_SECOND)
+    return Workers(trainable, resources, at_once, config)
 
 
 def _at_once(resources: dict[str, float]) -> int:

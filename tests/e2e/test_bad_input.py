@@ -95,6 +95,12 @@ COMMANDS = {
     "train --preset smoke --name a/b": "'a/b'",
     "train --preset smoke --name taken": "taken",
     # resuming
+    "reward_search --resume taken --preset smoke --num-trials 9": (
+        "--resume says all of that already: leave out --preset, --num-trials"
+    ),
+    "reward_search --extend taken --num-trials 9 --seed 3": "leave out --seed",
+    "train --resume taken --budget 9": "leave out --budget",
+    "train --config export/config.yaml --task balance": "leave out --task",
     "reward_search --resume unknown": "'unknown'",
     "reward_search --resume ../runs/taken/..": "'../runs/taken/..'",
     "reward_search --resume trained": "'trained' is a run of train.py",

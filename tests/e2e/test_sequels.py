@@ -47,6 +47,7 @@ def test_an_extended_sweep_ends_well(extended):
     assert extended.finished.code == 0, extended.finished
     assert_whole(extended.folder)
     assert "9 trials" in extended.finished.stdout
+    assert "was extended, 1 x, after a look at these test seeds" in extended.finished.stdout
     assert list(searched(extended.folder)) == [f"trial-{number:03d}" for number in range(9)]
 
 

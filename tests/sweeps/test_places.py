@@ -51,23 +51,22 @@ def test_one_that_is_nowhere_is_refused(spec, tmp_path):
     assert "it may begin with" in refusal(find_sweep, tmp_path, "missing", "ftp://host/runs")
 
 
-def test_a_sweep_that_is_only_in_the_store_is_brought(spec, tmp_path, monkeypatch):
+def test_a_sweep_that_is_only_in_the_store_is_brought(spec, tmp_path):
     there = tmp_path / "there"
-    assert not sweep_folder(there, "sweep").exists(), "no store is named"
-    monkeypatch.setenv("SHAPESWEEP_STORE", (tmp_path / "store").as_uri())
-    assert (sweep_folder(there, "sweep") / "sweep.yaml").exists()
-    assert "no sweep 'missing'" in refusal(sweep_folder, there, "missing")
+    assert not sweep_folder(there, "sweep", None).exists(), "no store is named"
+    assert (sweep_folder(there, "sweep", spec.storage) / "sweep.yaml").exists()
+    assert "no sweep 'missing'" in refusal(sweep_folder, there, "missing", spec.storage)
 
 
-def test_one_that_got_further_in_the_store_is_brought_again(spec, tmp_path, monkeypatch):
-    monkeypatch.setenv("SHAPESWEEP_STORE", (tmp_path / "store").as_uri())
+def test_one_that_got_further_in_the_store_is_brought_again(spec, tmp_path):
     there = tmp_path / "there"
-    sweep_folder(there, "sweep")
+    sweep_folder(there, "sweep", spec.storage)
     writer = ResultsWriter(spec.folder, "swingup")
     writer.add_segment(segment_row("trial-000", 1))
     writer.flush()
     assert Mirror(spec.folder, spec.address).close() == []
-    assert [row["trial"] for row in read_segments(sweep_folder(there, "sweep"))] == ["trial-000"]
+    read = read_segments(sweep_folder(there, "sweep", spec.storage))
+    assert [row["trial"] for row in read] == ["trial-000"]
 
 
 def is_away(store):
@@ -75,14 +74,13 @@ def is_away(store):
 
 
 def test_what_is_here_is_read_while_its_store_is_away(spec, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("SHAPESWEEP_STORE", (tmp_path / "store").as_uri())
     monkeypatch.setattr(Store, "names", is_away)
-    assert sweep_folder(spec.runs_dir, "sweep") == spec.folder
+    assert sweep_folder(spec.runs_dir, "sweep", spec.storage) == spec.folder
     said = capsys.readouterr().err
     assert said.startswith(f"warning: storage {spec.address} cannot be used: no answer")
-    assert "no answer" in refusal(sweep_folder, tmp_path / "there", "sweep")
+    assert "no answer" in refusal(sweep_folder, tmp_path / "there", "sweep", spec.storage)
 
 
-def test_a_sweep_of_another_store_is_read_without_this_one(spec, monkeypatch):
-    monkeypatch.setenv("SHAPESWEEP_STORE", "s3://a-store-that-would-be-asked")
-    assert sweep_folder(spec.runs_dir, "sweep") == spec.folder
+def test_a_sweep_of_another_store_is_read_without_this_one(spec):
+    other = "s3://a-store-that-would-be-asked"
+    assert sweep_folder(spec.runs_dir, "sweep", other) == spec.folder

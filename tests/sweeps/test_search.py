@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from sweeps import search, training
+from sweeps import search, train, training
+from sweeps.cli import make_console
 from sweeps.search import pick_preset
 from sweeps.search_flags import Flags
 from tests.tuners.small import CONFIG, small_spec
@@ -69,6 +69,12 @@ def test_a_warm_start_has_seeds_of_its_own(tmp_path, monkeypatch, given, seed):
 def test_a_run_of_a_config_is_named_after_its_task(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(replace(CONFIG, task="balance", reward={}).to_dict()))
-    flags = {"name": None, "seed": None, "seeds_per_trial": None, "budget": None}
-    flags |= {"tracking_uri": None, "runs_dir": tmp_path, "config": path, "task": "swingup"}
-    assert training._fresh(SimpleNamespace(**flags)).name.startswith("train-balance-")
+    flags = train.Flags(config=path, runs_dir=tmp_path)
+    assert training._fresh(flags).name.startswith("train-balance-")
+
+
+@pytest.mark.parametrize("platforms", ["cpu", ""])
+def test_a_sweep_on_gpus_says_that_the_cpu_is_asked_for(tmp_path, monkeypatch, capsys, platforms):
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    search._print_plan(make_console(), small_spec(tmp_path, gpus_per_trial=1.0))
+    assert ("no trial will use a GPU" in capsys.readouterr().out) == (platforms == "cpu")

@@ -352,6 +352,18 @@ def test_a_sweep_of_other_code_is_not_resumed(tmp_path, monkeypatch):
     assert "begin a new sweep" in message
 
 
+def test_a_sweep_of_another_jax_is_not_resumed(tmp_path, monkeypatch):
+    """What it compiles decides a curve too, to the last bit; MLflow's version does not."""
+    spec = small_spec(tmp_path)
+    prepare(spec, resume=False)
+    there = versions()
+    monkeypatch.setattr("tuners.spec.versions", lambda: there | {"mlflow": "99.0"})
+    check_code_version(spec.folder)
+    monkeypatch.setattr("tuners.spec.versions", lambda: there | {"jax": "99.0"})
+    message = refusal(check_code_version, spec.folder)
+    assert f"begun with jax {there['jax']}, but this is 99.0" in message
+
+
 def test_what_this_code_does_not_know_is_not_called_damaged(tmp_path, monkeypatch):
     """Another version wrote it, before a term had another name."""
     spec, written_by = small_spec(tmp_path), code_version()

@@ -1,6 +1,7 @@
 """MLflow's follower, against a real local store and against a server that fails at any call."""
 
 import copy
+import getpass
 import json
 import socket
 import time
@@ -15,6 +16,7 @@ from PIL import Image
 
 from tests.tuners.small import CONFIG, SEGMENT, segment_row, small_spec, trial_row
 from tuners import tracking
+from tuners.errors import BadInput
 from tuners.layout import film_strip_path, video_path
 from tuners.results import OUTCOME_COLUMNS, ResultsWriter
 from tuners.spec import load_spec, prepare
@@ -100,10 +102,24 @@ def points(client, run, metric="objective"):
     return sorted((point.step, point.value, point.timestamp) for point in history)
 
 
+def test_a_deleted_experiment_is_said_with_what_to_do(sweep, tmp_path):
+    """MLflow would say of each run that something must be in the 'active' state."""
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    Follower(sweep.folder, store).sync()
+    client, _ = runs_of(sweep, store)
+    experiment = client.get_experiment_by_name("swingup").experiment_id
+    client.delete_experiment(experiment)
+    with pytest.raises(BadInput, match=f"restore it .* --experiment-id {experiment}"):
+        Follower(sweep.folder, store).sync()
+    client.restore_experiment(experiment)
+    Follower(sweep.folder, store).sync()
+
+
 def test_a_sweep_in_a_store(sweep, store):
     add_media(sweep)
     Follower(sweep.folder, store).sync()
     client, runs = runs_of(sweep, store)
+    assert {run.info.user_id for run in runs.values()} == {getpass.getuser()}
     assert set(runs) == {"trial-000", "trial-001", "validation-baseline-0", SUMMARY}
     assert {name: run.data.tags["kind"] for name, run in runs.items()} == {
         "trial-000": "trial",

@@ -12,6 +12,7 @@ from tuners.trainable import CheckpointClock, SegmentTrainable
 
 JOB = {"job": "trial-003", "config": CONFIG.to_dict(), "seeds": [0, 1], "uses_gpu": False}
 JOB |= {"phase": "search", "objective": ("area", 0.0), "until": None, "resume_from": None}
+JOB |= {"checkpoint_seconds": 1.0}
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_its_process_is_pinned_to_a_core_once(trainable, pinned):
 def test_a_checkpoint_is_due_a_second_after_the_last(monkeypatch):
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr("tuners.trainable.time.monotonic", lambda: clock.now)
-    marks = CheckpointClock()
+    marks = CheckpointClock(1.0)
     due = []
     for clock.now in (100.4, 100.9, 101.0, 101.9, 102.1):
         row = marks.mark({"score": 1.0})

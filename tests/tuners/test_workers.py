@@ -33,8 +33,14 @@ def test_without_packs_each_trial_has_a_core_of_its_own(cluster, tmp_path):
     with workers_of(small_spec(tmp_path)) as found:
         assert found.trainable is SegmentTrainable
         assert (found.resources, found.at_once) == ({"cpu": 1.0, "gpu": 0.0}, 8)
-        assert found.config == {}
+        assert found.config == {"checkpoint_seconds": 1.0}
     assert cluster.kept == []
+
+
+def test_many_trials_write_checkpoints_more_seldom(cluster, tmp_path):
+    """The driver takes part in each: of all together it gets no more than fifty a second."""
+    with workers_of(small_spec(tmp_path, slots=64, gpus_per_trial=1.0)) as found:
+        assert found.config["checkpoint_seconds"] == found.at_once / 50 > 1.0
 
 
 def test_or_a_part_of_a_gpu(cluster, tmp_path):

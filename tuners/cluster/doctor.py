@@ -52,7 +52,7 @@ def quick_check(
     tracking_uri: str | None = None,
     *,
     uses_gpus: bool = True,
-    timeout: float = 60.0,
+    timeout: float = 120.0,
 ) -> list[str]:
     """Returns a line for each fault of the cluster that Ray has joined, without training there.
 

@@ -38,7 +38,7 @@ def joined(address: str | None, script: str = "sweeps/reward_search.py") -> Iter
     try:
         if there is None:
             keep_token_private()
-            _init(LOCAL, include_dashboard=False)
+            _init(LOCAL, include_dashboard=False, num_cpus=_cores_left_to_us())
         else:
             _join(address, there)
         with _ending_with_ray():
@@ -104,6 +104,17 @@ def _join(address: str | None, there: str) -> None:
         raise BadInput(
             f"{error} start it here with the Python that Ray was started with"
         ) from error
+
+
+def _cores_left_to_us() -> int | None:
+    """Returns how many cores `taskset` or a batch system has left to this process.
+
+    Ray counts those of the machine, or of the container; None leaves that to it.
+    """
+    if not hasattr(os, "sched_getaffinity"):  # macOS
+        return None
+    allowed = len(os.sched_getaffinity(0))
+    return allowed if allowed < (os.cpu_count() or 1) else None
 
 
 def _init(address: str | None, **arguments: Any) -> None:

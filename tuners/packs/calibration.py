@@ -1,7 +1,7 @@
 """How many trials a GPU should train in one program: measured, once for each kind of GPU."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -17,6 +17,7 @@ from tuners.versions import code_version
 WIDTHS = (4, 16, 64, 256)
 GAIN = 1.25  # in steps/s, that four times as many trials must bring
 MEMORY = 0.8  # of what JAX may take of the device's, that they may need
+PROCESS_BYTES = 200e6  # of the host's memory, that the light process of a trial may need
 
 
 def slots_that_pay(spec: SweepSpec, gpus: int) -> int:
@@ -67,24 +68,35 @@ def _measure_once(entries: dict[str, Any], most: int, memory: float) -> int:
     from tuners.programs import use_compilation_cache
 
     config = TrialConfig.from_dict(entries)
+    most = min(most, _processes_that_fit())
+    widths = [WIDTHS[0], *(width for width in WIDTHS[1:] if width <= most)]
     device = jax.devices()[0]
     precision = jax.config.values["jax_default_matmul_precision"]
     made_with = [code_version(), jax.__version__, precision]
-    key = json.dumps([device.device_kind, config.task, repr(config.ppo), most, memory, *made_with])
+    key = json.dumps(
+        [device.device_kind, config.task, repr(config.ppo), widths, memory, *made_with]
+    )
     file = use_compilation_cache() / "slots.json"
     try:
         known = json.loads(file.read_text())
     except (OSError, ValueError):
         known = {}
     if key not in known:
-        known[key] = choose_slots(rates_by_width(config, most, memory))
+        known[key] = choose_slots(rates_by_width(config, widths, memory))
         with replacing(file) as beside:
             beside.write_text(json.dumps(known))
     return int(known[key])
 
 
-def rates_by_width(config: TrialConfig, most: int, memory: float) -> dict[int, float]:
-    """Returns steps/s by the number of trials in one program, up to ``most`` and what fits.
+def _processes_that_fit() -> int:
+    """Returns for how many trials of each GPU of this host there is memory, as Ray counts it."""
+    here = ray.get_runtime_context().get_node_id()
+    (there,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
+    return int(there["memory"] / PROCESS_BYTES / there.get("GPU", 1.0))
+
+
+def rates_by_width(config: TrialConfig, widths: Sequence[int], memory: float) -> dict[int, float]:
+    """Returns steps/s by the number of trials in one program, of those ``widths`` that fit.
 
     It stops where more trials bring too little, or are likely to need more than the share
     ``memory`` of what JAX may take.
@@ -92,8 +104,8 @@ def rates_by_width(config: TrialConfig, most: int, memory: float) -> dict[int, f
     import jax
 
     rates: dict[int, float] = {}
-    for width in WIDTHS:
-        if rates and (width > most or _memory_for(4) > memory):
+    for width in widths:
+        if rates and _memory_for(4) > memory:
             break
         try:
             rates[width] = time_pack(config, width)
@@ -112,7 +124,8 @@ def time_pack(config: TrialConfig, width: int) -> float:
 
     pack = Pack(width)
     seeds = list(range(config.ppo.seeds_per_trial))
-    entry = {"seeds": seeds, "objective": ("area", 0.0), "until": None, "resume_from": None}
+    entry: dict[str, Any] = {"seeds": seeds, "objective": ("area", 0.0), "phase": "search"}
+    entry |= {"until": None, "resume_from": None}
     for number in range(width):
         pack.enter(str(number), {"config": config.to_dict(), **entry})
     pack.advance(pack.jobs)

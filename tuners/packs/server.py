@@ -24,6 +24,7 @@ from tuners.ray_settings import require_gpu
 
 CPU = "cpu"
 _WRITERS = 4
+_IDLE_SECONDS = 120.0
 
 
 def make_pack(slots: int) -> Any:
@@ -37,7 +38,9 @@ class PackServer:
     """Advances a pack when all of its trials have asked for their next segment, or nearly all.
 
     The trials are light processes elsewhere.  A failure while the pack trains ends this process:
-    its trials fail with it, and Tune begins each again from its checkpoint.
+    its trials fail with it, and Tune begins each again from its checkpoint.  It ends two minutes
+    after its last trial has left, since an autoscaler gives no node back on which a process runs;
+    the keeper starts another when it is asked for one.
     """
 
     def __init__(self, make_pack: Callable[[int], Any], slots: int, on_cpu: bool = False) -> None:
@@ -54,6 +57,7 @@ class PackServer:
         self._changed = asyncio.Event()
         self._seconds = 0.0  # that the last segment took
         self._training: asyncio.Task[None] | None = None
+        self._ending: asyncio.TimerHandle | None = None
 
     async def enter(
         self,
@@ -78,6 +82,8 @@ class PackServer:
             ValueError: its checkpoint is damaged, or of another config.
             UnusableGPU: the pack's; the CPU would be slow, and its curves not those of a GPU.
         """
+        if self._ending is not None:
+            self._ending.cancel()
         self._take_back(job)  # asked by a process of this trial that died
         held = self._processes.keys() - {job, leaving}
         dead = set(filter(self._is_dead, held))
@@ -128,6 +134,9 @@ class PackServer:
             return
         self._take_back(job)
         await self._on_device(self._pack.leave, job)
+        if not self._processes:
+            loop = asyncio.get_running_loop()
+            self._ending = loop.call_later(_IDLE_SECONDS, self._give_up, 0)
 
     def _take_back(self, job: str) -> None:
         """Ends a trial's wait for a segment."""
@@ -160,7 +169,7 @@ class PackServer:
                 traceback.print_exc()
                 for future in asked.values():
                     future.set_exception(error)
-                loop.call_later(1.0, self._give_up)
+                loop.call_later(1.0, self._give_up, 1)
                 return
             for job, future in asked.items():
                 self._seconds = rows[job]["wall_seconds"]
@@ -193,9 +202,9 @@ class PackServer:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._device, partial(call, *arguments))
 
-    def _give_up(self) -> None:
+    def _give_up(self, status: int) -> None:
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(status)
 
 
 class Place(NamedTuple):

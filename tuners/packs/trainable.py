@@ -81,7 +81,7 @@ class PackedTrainable(tune.Trainable):
 
     def _enter(self, config: dict[str, Any], leaving: str | None = None) -> None:
         """Takes a slot here, once there is one: who is being ended holds his for a moment."""
-        self._clock = CheckpointClock()
+        self._clock = CheckpointClock(config["checkpoint_seconds"])
         keeper = ray.get_actor(config["pack_keeper"])
         for _ in range(_TRIES):
             for place in _places(config["config"]):

@@ -176,8 +176,9 @@ def plot_shapes(
 ) -> None:
     """Draws how long episodes get under each shape, and each shape's return against that.
 
-    Left: the mean over seeds, each seed faintly.  Right: a dot a segment, the shaped return over
-    its largest; a shape that agrees with the score rises to the right.
+    Left: the mean over seeds, each seed faintly.  Right: a dot a segment, of the episodes trained
+    in it: the shaped return over its largest; a shape that agrees with the score rises to the
+    right.
     """
     horizon = TASKS[task].horizon
     rows_of = {t["trial"]: t["row"] for t in trials}
@@ -188,7 +189,7 @@ def plot_shapes(
         left.plot(steps, lengths.T, color=color, alpha=0.25, linewidth=0.8)
         left.plot(steps, lengths.mean(axis=0), color=color, linewidth=2.2, label=shape)
         dots = [
-            (row["episode_length"], row["shaped_return"])
+            (row["training_episode_length"], row["shaped_return"])
             for row in segments
             if rows_of[row["trial"]] == shape and row["shaped_return"] is not None
         ]
@@ -198,7 +199,7 @@ def plot_shapes(
     left.set(xlabel="million env_steps per seed", ylabel="episode length", ylim=(0, 1.04 * horizon))
     left.set_title("What it learns to do", loc="left")
     left.legend(frameon=False, loc="lower right")
-    right.set(xlabel="episode length", ylabel="shaped return / its largest")
+    right.set(xlabel="episode length in training", ylabel="shaped return / its largest")
     right.set_title("What it is paid", loc="left")
     figure.tight_layout()
     _write(figure, path)

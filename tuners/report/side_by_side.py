@@ -226,7 +226,8 @@ def write_comparison(records: Sequence[SweepRecord], path: Path) -> None:
         paragraph(
             "Final score, area and steps are the winner's on test seeds, interquartile mean and"
             " 95 % interval; P(better) is the probability that the winner is better than the"
-            " baseline in each of the three.",
+            " baseline in each of the three. Whoever picks a sweep by this table chooses by the"
+            " test: its figures are flattered then, and fresh seeds would tell.",
             "note",
         ),
         section(

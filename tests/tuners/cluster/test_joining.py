@@ -1,6 +1,7 @@
 """An address that cannot be joined is refused at once, in a line that says what to type instead."""
 
 import socket
+from contextlib import nullcontext
 
 import pytest
 from ray._private import services
@@ -34,6 +35,19 @@ def closed():
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     return address
+
+
+@pytest.mark.parametrize(("allowed", "counted"), [({0}, 1), ({0, 1, 2, 3}, None)])
+def test_cores_are_those_that_a_batch_system_left_to_us(monkeypatch, allowed, counted):
+    """Ray counts all of the machine's; where all are ours it may also look at the container."""
+    told = []
+    monkeypatch.setattr(joining.os, "sched_getaffinity", lambda process: allowed)
+    monkeypatch.setattr(joining.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(joining, "_init", lambda address, **given: told.append(given["num_cpus"]))
+    monkeypatch.setattr(joining, "keep_token_private", lambda: None)
+    monkeypatch.setattr(joining, "_ending_with_ray", nullcontext)
+    with joined("local"):
+        assert told == [counted]
 
 
 def test_without_an_address_ray_is_started_here():

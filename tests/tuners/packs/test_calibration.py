@@ -10,7 +10,14 @@ from ray.exceptions import RayTaskError
 
 from tests.tuners.small import CONFIG, refusal, small_spec
 from tuners.packs import calibration
-from tuners.packs.calibration import MEMORY, choose_slots, rates_by_width, slots_that_pay, time_pack
+from tuners.packs.calibration import (
+    MEMORY,
+    WIDTHS,
+    choose_slots,
+    rates_by_width,
+    slots_that_pay,
+    time_pack,
+)
 from tuners.ray_settings import UnusableGPU, gpu_environment
 from tuners.space import Choice
 
@@ -43,18 +50,38 @@ def measured(monkeypatch):
 
 
 def test_measuring_stops_where_more_trials_bring_too_little(measured):
-    assert choose_slots(rates_by_width(CONFIG, most=1000, memory=MEMORY)) == 64
+    assert choose_slots(rates_by_width(CONFIG, WIDTHS, MEMORY)) == 64
     assert measured == [4, 16, 64, 256]
 
 
-def test_no_more_slots_are_tried_than_there_are_trials(measured):
-    assert choose_slots(rates_by_width(CONFIG, most=32, memory=MEMORY)) == 16
+def test_no_more_slots_are_tried_than_there_are_trials(measured, remembered):
+    assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 16
     assert measured == [4, 16]
+
+
+def test_no_more_slots_are_tried_than_light_processes_fit_the_host(
+    measured, remembered, monkeypatch
+):
+    monkeypatch.setattr(calibration, "_processes_that_fit", lambda: 20)
+    assert calibration._measure_once(CONFIG.to_dict(), 1000, MEMORY) == 16
+    assert measured == [4, 16]
+
+
+def test_processes_share_the_memory_of_their_host(monkeypatch):
+    """Of a host with two GPUs, in a cluster with more."""
+    nodes = [
+        {"NodeID": name, "Resources": {"GPU": gpus, "memory": 32e9}}
+        for name, gpus in {"a": 8.0, "b": 2.0}.items()
+    ]
+    monkeypatch.setattr(calibration.ray, "nodes", lambda: nodes)
+    here = SimpleNamespace(get_node_id=lambda: "b")
+    monkeypatch.setattr(calibration.ray, "get_runtime_context", lambda: here)
+    assert calibration._processes_that_fit() == 80
 
 
 def test_no_more_slots_are_tried_than_memory_holds(measured, monkeypatch):
     monkeypatch.setattr(calibration, "_memory_for", lambda factor: 0.9 if len(measured) > 1 else 0)
-    assert choose_slots(rates_by_width(CONFIG, most=1000, memory=MEMORY)) == 16
+    assert choose_slots(rates_by_width(CONFIG, WIDTHS, MEMORY)) == 16
 
 
 def test_measuring_ends_where_memory_does_not_hold_what_was_hoped(monkeypatch):
@@ -65,10 +92,10 @@ def test_measuring_ends_where_memory_does_not_hold_what_was_hoped(monkeypatch):
 
     monkeypatch.setattr(calibration, "time_pack", time_pack)
     fits = 16
-    assert rates_by_width(CONFIG, most=1000, memory=MEMORY) == {4: 4.0, 16: 16.0}
+    assert rates_by_width(CONFIG, WIDTHS, MEMORY) == {4: 4.0, 16: 16.0}
     fits = 1
     with pytest.raises(jax.errors.JaxRuntimeError):
-        rates_by_width(CONFIG, most=1000, memory=MEMORY)
+        rates_by_width(CONFIG, WIDTHS, MEMORY)
 
 
 def test_on_a_cpu_trials_are_not_packed(tmp_path):
@@ -92,11 +119,19 @@ def test_the_rate_of_a_pack_counts_every_trial_and_seed(monkeypatch):
     assert time_pack(CONFIG, 3) == 3000.0
 
 
-def test_a_choice_is_remembered(measured, tmp_path, monkeypatch):
+@pytest.fixture
+def remembered(tmp_path, monkeypatch):
+    """The folder with what was measured before, on a host with room for any number of trials."""
     monkeypatch.setattr("tuners.programs.use_compilation_cache", lambda: tmp_path)
+    monkeypatch.setattr(calibration, "_processes_that_fit", lambda: 1000)
+    return tmp_path
+
+
+def test_a_choice_is_remembered(measured, remembered, monkeypatch):
     for _ in range(2):
         assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 16
-        assert measured == [4, 16], "once"
+        assert calibration._measure_once(CONFIG.to_dict(), 48, MEMORY) == 16
+        assert measured == [4, 16], "once for all numbers of trials with the same choice"
     assert calibration._measure_once(CONFIG.to_dict(), 8, MEMORY) == 4
     with jax.default_matmul_precision("tensorfloat32"):
         measured.clear()
@@ -106,7 +141,7 @@ def test_a_choice_is_remembered(measured, tmp_path, monkeypatch):
     measured.clear()
     assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 16
     assert measured == [4, 16], "other programs"
-    (tmp_path / "slots.json").write_text("not JSON")
+    (remembered / "slots.json").write_text("not JSON")
     measured.clear()
     assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 16
     assert measured == [4, 16]

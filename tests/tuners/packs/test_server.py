@@ -297,7 +297,7 @@ def test_a_failure_in_training_fails_its_trials_and_ends_the_pack(monkeypatch, c
     async def scene() -> None:
         s = Scene()
         ended = asyncio.Event()
-        monkeypatch.setattr(s.server, "_give_up", ended.set)
+        monkeypatch.setattr(s.server, "_give_up", lambda status: status == 1 and ended.set())
         await s.enter("a", "b")
         s.pack.failure = MemoryError("out of memory")
         asked = [asyncio.create_task(s.server.advance(job)) for job in "ab"]
@@ -308,6 +308,28 @@ def test_a_failure_in_training_fails_its_trials_and_ends_the_pack(monkeypatch, c
 
     play(scene())
     assert "out of memory" in capsys.readouterr().err
+
+
+def test_a_pack_that_nobody_needs_ends(monkeypatch):
+    """On a machine that is paid for: no autoscaler gives one back on which a process runs."""
+    monkeypatch.setattr(server, "_IDLE_SECONDS", 0.2)
+
+    async def scene() -> None:
+        s, ends = Scene(), []
+        monkeypatch.setattr(s.server, "_give_up", ends.append)
+        await s.enter("a", "b")
+        await s.server.leave("a")
+        await asyncio.sleep(0.4)
+        assert ends == [], "b is there"
+        await s.server.leave("b")
+        await s.enter("c")
+        await asyncio.sleep(0.4)
+        assert ends == [], "c came in time"
+        await s.server.leave("c")
+        await asyncio.sleep(0.4)
+        assert ends == [0]
+
+    play(scene())
 
 
 def test_of_the_last_gpu_nothing_is_held(monkeypatch):

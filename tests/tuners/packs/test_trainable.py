@@ -17,7 +17,7 @@ def process(monkeypatch):
 
     def enter(self, config, leaving=None):
         done.append(("enter", config["job"], "leaving", leaving))
-        self._clock = CheckpointClock()
+        self._clock = CheckpointClock(1.0)
         self._place, self._job = config["place"], config["job"]
         calls = {name: SimpleNamespace(remote=lambda job: {"trial": job}) for name in ("advance",)}
         self._pack = SimpleNamespace(place=self._place, **calls)
@@ -105,6 +105,7 @@ def arrive(monkeypatch):
         monkeypatch.setattr(module.time, "sleep", waited.append)
         made = object.__new__(PackedTrainable)
         config = {"pack_keeper": "keeper", "job": "trial-000", "config": {}}
+        config["checkpoint_seconds"] = 1.0
         made._enter(config, leaving="trial-007")
         return made, waited
 
