@@ -279,8 +279,8 @@ def _final_table(result: "SweepResult") -> Table:
     for label, cells in estimate_lines(comparison, winner):
         table.add_row(label, *map(" ".join, cells))
     table.add_section()
-    for line in improvement_lines(comparison):
-        table.add_row(*line)
+    for label, cells in improvement_lines(comparison):
+        table.add_row(label, *map(" ".join, cells))
     return table
 
 

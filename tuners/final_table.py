@@ -36,12 +36,15 @@ def estimate_lines(
             )
 
 
-def improvement_lines(comparison: Comparison) -> Iterator[list[str]]:
+def improvement_lines(comparison: Comparison) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Yields a line for each row that the winner can be compared with: how surely it is better."""
     for row, label in {BASELINE: "baseline", TASK_SCORE: "score"}.items():
-        if cells := comparison.improvement.get(row):
-            parts = (f"{cells[name].value:.2f} {interval(cells[name], 2)}" for name in COLUMNS)
-            yield [f"P(beats {label})", *parts]
+        if found := comparison.improvement.get(row):
+            cells = [found[name] for name in COLUMNS]
+            yield (
+                f"P(beats {label})",
+                [(f"{cell.value:.2f}", interval(cell, digits=2)) for cell in cells],
+            )
 
 
 def verdict(comparison: Comparison, winner: str) -> str:

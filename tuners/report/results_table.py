@@ -1,6 +1,7 @@
 """The report's part about the test: its table and seeds, and the way from search to test."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tuners.config import value_of
@@ -38,10 +39,11 @@ def about_test(record: SweepRecord, charts: Mapping[str, Chart | None]) -> Itera
 
 def _test_table(record: SweepRecord) -> str:
     assert record.comparison is not None
-    lines: list[Sequence[Cell]] = [
-        [label, *cells] for label, cells in estimate_lines(record.comparison, record.winner)
-    ]
-    lines += improvement_lines(record.comparison)
+    both = (
+        estimate_lines(record.comparison, record.winner),
+        improvement_lines(record.comparison),
+    )
+    lines: list[list[Cell]] = [[label, *cells] for label, cells in itertools.chain(*both)]
     titles = ["", *(column.title for column in COLUMNS.values())]
     return table(titles, lines, lead=record.row_label(str(record.winner)))
 
