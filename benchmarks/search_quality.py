@@ -81,7 +81,8 @@ def search(arm: str, repeat: int) -> dict[str, Any]:
     plan, scheduler = BudgetPlan(spec), SCHEDULERS[spec.scheduler](spec)
     rows: dict[str, dict[str, Any]] = {}
     while (job := plan.next_job()) is not None:
-        trial = Trial(job.config, list(job.seeds), spec.judge)
+        together = job.phase == "search"
+        trial = Trial(job.config, list(job.seeds), spec.judge, fails_together=together)
         stopped = False
         while not (trial.last_row.get("done") or stopped):
             row = trial.advance() | {"trial": job.name, "phase": job.phase}

@@ -21,7 +21,7 @@ from tuners.ahead import start_compiling
 from tuners.config import baseline, static_configs
 from tuners.describe import describe_change, likeness_to_score
 from tuners.errors import BadInput
-from tuners.final_table import estimate_lines, improvement_lines, verdict
+from tuners.final_table import estimate_lines, improvement_lines, seen_before, verdict
 from tuners.layout import MLFLOW_LOG, REPORT_FILE
 from tuners.lock import driving
 from tuners.login import masked, without_login
@@ -236,10 +236,8 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
     console.print()
     console.print(_final_table(result))
     console.print(f"\n[bold]{verdict(comparison, winner)}[/bold]")
-    if spec.extensions:
-        console.print(
-            f"(The sweep was extended, {len(spec.extensions)} x, after a look at these test seeds.)"
-        )
+    if remark := seen_before(spec):
+        console.print(remark)
     if math.isfinite(comparison.over_tuning):
         console.print(
             f"Over-tuning gap ({spec.judge.title} in the search minus that in the test):"

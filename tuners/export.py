@@ -211,7 +211,7 @@ It acts every {held} s on `{task}` (x is the cart's place, theta the pole's angl
 | `config.yaml` | what was trained; `python sweeps/train.py --config config.yaml` does it anew |
 | `policy.safetensors` | the weights |
 | `policy.py` | runs them |
-| `test.json` | the test against the baseline |
+| `test.json` | the test against the baseline and the score as reward |
 | `video.mp4` | three episodes: {start}, {others}, {others} |
 """
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from tuners.phases import BASELINE, TASK_SCORE
+from tuners.spec import SweepSpec
 from tuners.validate import COLUMNS, FEWEST_SEEDS, Comparison, Estimate
 
 
@@ -71,6 +72,13 @@ def verdict(comparison: Comparison, winner: str) -> str:
         "The winner does not clearly beat the baseline on the test seeds in any column."
         f"{tail}{against}"
     )
+
+
+def seen_before(spec: SweepSpec) -> str:
+    """Returns a sentence where the test's seeds are no fresh ones: those of an extended sweep."""
+    if not spec.extensions:
+        return ""
+    return f"The sweep was extended, {len(spec.extensions)} x, after a look at these test seeds."
 
 
 def _against_score(comparison: Comparison) -> str:

@@ -232,7 +232,8 @@ class Plan:
         }
         full.pop(BASELINE, None)
         fronts = pareto_ranks(full) if self.spec.objective == PARETO else dict.fromkeys(full, 0)
-        best_first = sorted(sorted(full), key=lambda row: full[row].merit, reverse=True)
+        by_number = sorted(full, key=trial_number)
+        best_first = sorted(by_number, key=lambda row: full[row].merit, reverse=True)
         return sorted(best_first, key=lambda row: fronts[row])
 
     def _make_job(self, chosen: NextJob) -> Job:

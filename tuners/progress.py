@@ -47,7 +47,7 @@ class Report(NamedTuple):
 
     Attributes:
         columns: means over seeds; None where a seed has no finite number.
-        scores: one a seed, 0 if it diverged.
+        scores: one a seed; no number if it diverged.
         diverged: one a seed: whether a loss, weight or score is not finite.
     """
 
@@ -86,6 +86,7 @@ class Progress:
         self.end = config.full_length if until is None else until
         self.env_steps = 0
         self._scores: list[list[float]] = []  # of each seed, segment by segment
+        self._diverged = [False] * len(seeds)
         self._now = config.at(0)
         self.parameters = parameters_of(self._now)
 
@@ -105,8 +106,12 @@ class Progress:
     def take_in(self, report: Report, effort: Effort) -> dict[str, Any]:
         """Counts a segment; returns its row, as ``tuners/results.py`` describes it."""
         self.env_steps += self.config.ppo.steps_per_segment
-        diverged = (any if self.fails_together else all)(report.diverged)
-        scores = [0.0] * len(self.seeds) if diverged else report.scores
+        self._diverged = [a or b for a, b in zip(self._diverged, report.diverged, strict=True)]
+        diverged = (any if self.fails_together else all)(self._diverged)
+        scores = [
+            0.0 if diverged or gone else score
+            for score, gone in zip(report.scores, self._diverged, strict=True)
+        ]
         self._scores.append(scores)
         trained = self.config.ppo.steps_per_segment * len(self.seeds)
         return {
@@ -134,6 +139,7 @@ class Progress:
             "seeds": self.seeds,
             "env_steps": self.env_steps,
             "scores": self._scores,
+            "diverged": self._diverged,
         }
         save_checkpoint(folder / STATE_FILE, state, metadata)
         if episodes is not None:
@@ -147,7 +153,7 @@ class Progress:
         """
         state, metadata = load_checkpoint(folder / STATE_FILE, template)
         self.env_steps = metadata["env_steps"]
-        self._scores = metadata["scores"]
+        self._scores, self._diverged = metadata["scores"], metadata["diverged"]
         return state
 
     def recording_of_best(self, episodes: Episodes) -> Recording:
@@ -212,7 +218,7 @@ def reports_of(metrics: SegmentMetrics) -> list[Report]:
     table = np.stack(list(columns.values()), axis=-1)
     rows = [[x if math.isfinite(x) else None for x in row] for row in table.tolist()]
     diverged = np.asarray(metrics.diverged) > 0
-    scores = np.where(diverged, 0.0, metrics.score.score).tolist()
+    scores = np.asarray(metrics.score.score).tolist()
     return [
         Report(dict(zip(columns, row, strict=True)), *rest)
         for row, *rest in zip(rows, scores, diverged.tolist(), strict=True)

@@ -173,7 +173,7 @@ class Follower:
         elif found.lifecycle_stage == "deleted":
             raise BadInput(
                 f"its experiment '{task}' is deleted: restore it (mlflow experiments restore"
-                f" --experiment-id {found.experiment_id})"
+                f" --experiment-id {found.experiment_id}, with MLFLOW_TRACKING_URI set to it)"
             )
         else:
             self._experiment = found.experiment_id

@@ -75,7 +75,7 @@ def workers_of(spec: SweepSpec) -> Iterator[Workers]:
     slots = spec.slots or slots_that_pay(spec, gpus)
     if slots == 1:
         resources = {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}
-        yield _workers(SegmentTrainable, resources)
+        yield _workers(spec, SegmentTrainable, resources)
         return
     share = math.floor(_FINEST / slots) / _FINEST
     slots = int(1.0 / share)  # that Ray lets in: a few more than asked for above a hundred
@@ -84,14 +84,17 @@ def workers_of(spec: SweepSpec) -> Iterator[Workers]:
     environment = gpu_environment(spec.precision) if spec.uses_gpu else {}
     keeper = keep_packs(name, slots, environment, gpus)
     try:
-        yield _workers(PackedTrainable, resources, pack_keeper=name)
+        yield _workers(spec, PackedTrainable, resources, pack_keeper=name)
     finally:
         ray.kill(keeper)
 
 
-def _workers(trainable: type, resources: dict[str, float], **config: Any) -> Workers:
+def _workers(
+    spec: SweepSpec, trainable: type, resources: dict[str, float], **config: Any
+) -> Workers:
     at_once = _at_once(resources)
-    config["checkpoint_seconds"] = max(_CHECKPOINT_SECONDS, at_once / _CHECKPOINTS_A_SECOND)
+    together = min(at_once, spec.num_trials)
+    config["checkpoint_seconds"] = max(_CHECKPOINT_SECONDS, together / _CHECKPOINTS_A_SECOND)
     return Workers(trainable, resources, at_once, config)
 
 

@@ -231,9 +231,7 @@ def test_an_exported_policy_can_be_scored_and_filmed(smoke: Sweep, export: Finis
 
 
 def test_an_exported_config_can_be_trained_again(smoke: Sweep, export: Finished):
-    printed = smoke.scripts.succeed(
-        *("train", "--config", "best/config.yaml", "--preset", "smoke", "--name", "again")
-    )
+    printed = smoke.scripts.succeed(*("train", "--config", "best/config.yaml", "--name", "again"))
     folder = smoke.scripts.folder / "runs" / "again"
     assert_whole(folder)
     assert str(folder.relative_to(smoke.scripts.folder)) in printed

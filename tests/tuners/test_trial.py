@@ -17,6 +17,7 @@ from tests.tuners.small import CONFIG, SEGMENT, without
 from tuners import trial as module
 from tuners.layout import RECORDING_FILE, STATE_FILE, newest_checkpoint
 from tuners.programs import make_task, num_programs
+from tuners.progress import Effort, Progress, Report
 from tuners.results import ResultsWriter, read_segments, segments_schema
 from tuners.trial import Trial
 
@@ -239,6 +240,34 @@ def test_of_samples_of_a_configuration_only_the_one_that_diverged_counts_as_noth
     assert row["objective"] == pytest.approx(np.mean(row["seed_objectives"]))
     diverge(trial)
     assert trial.advance()["diverged"], "nobody is left"
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_is_kept_of_samples_is_of_one_that_lives(tmp_path, first):
+    """However good the one was that diverged; of those that all diverged the last to live."""
+    trial = Trial(CONFIG, SEEDS, fails_together=False)
+    trial.advance()
+    trial._scores[0] = [870.0, 300.0] if first == 0 else [300.0, 870.0]
+    for ends in (first, 1 - first):
+        broken = jax.tree.map(lambda leaf, i=ends: leaf.at[i].multiply(np.nan), trial.state.params)
+        trial.state = trial.state.replace(params=broken)
+        row = trial.advance()
+        trial.save(tmp_path)
+        states = load_recording(tmp_path / RECORDING_FILE).states
+        np.testing.assert_array_equal(states, trial.episodes.states[1 - first])
+        assert row["seed_scores"][first] == 0.0
+    assert row["diverged"]
+    again = Trial(CONFIG, SEEDS, fails_together=False)
+    again.load(tmp_path)
+    assert again.advance()["diverged"]
+
+
+def test_a_seed_that_diverged_does_not_come_back(tmp_path):
+    """As where a loss was infinite once, and its weights are numbers even so."""
+    progress = Progress(CONFIG, SEEDS, fails_together=False)
+    for diverged in ([True, False], [False, False]):
+        row = progress.take_in(Report({}, [700.0, 800.0], diverged), Effort(1.0, 1.0))
+        assert (row["seed_scores"], row["diverged"]) == ([0.0, 800.0], False)
 
 
 def test_a_shape_is_what_is_trained_on(trained):

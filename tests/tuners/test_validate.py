@@ -12,6 +12,7 @@ from tuners.validate import (
     Comparison,
     Curves,
     Estimate,
+    best_seed,
     compare,
     estimate,
     gather_curves,
@@ -65,6 +66,12 @@ def test_probabilities_of_improvement_by_hand():
     assert probability_of_improvement(ours + 10, theirs, False) == Estimate(0.0, 0.0, 0.0)
     one, three = np.array([3.0]), np.array([1.0, 3.0, 5.0])
     assert probability_of_improvement(one, three, True).value == 0.5
+
+
+def test_the_best_seed_is_one_that_lives():
+    assert best_seed([[1.0, 2.0], [9.0, 3.0], [9.0, 4.0]]) == (0, pytest.approx(19 / 3))
+    assert best_seed([[1.0, 2.0], [9.0, 3.0], [0.0, 4.0]]) == (1, 3.0), "the other diverged"
+    assert best_seed([[9.0, 3.0], [9.0, 0.0], [0.0, 0.0]])[0] == 0, "it lived longest"
 
 
 def test_rows_that_are_alike_are_seldom_told_apart():

@@ -1,5 +1,6 @@
 """What Tune is told to start for a sweep's trials."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -39,8 +40,11 @@ def test_without_packs_each_trial_has_a_core_of_its_own(cluster, tmp_path):
 
 def test_many_trials_write_checkpoints_more_seldom(cluster, tmp_path):
     """The driver takes part in each: of all together it gets no more than fifty a second."""
-    with workers_of(small_spec(tmp_path, slots=64, gpus_per_trial=1.0)) as found:
+    spec = small_spec(tmp_path, slots=64, gpus_per_trial=1.0, num_trials=1000)
+    with workers_of(spec) as found:
         assert found.config["checkpoint_seconds"] == found.at_once / 50 > 1.0
+    with workers_of(replace(spec, num_trials=60)) as found:
+        assert found.config["checkpoint_seconds"] == 60 / 50
 
 
 def test_or_a_part_of_a_gpu(cluster, tmp_path):

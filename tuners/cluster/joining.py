@@ -107,14 +107,16 @@ def _join(address: str | None, there: str) -> None:
 
 
 def _cores_left_to_us() -> int | None:
-    """Returns how many cores `taskset` or a batch system has left to this process.
+    """Returns how many cores are this process's, or None where only Ray's own count is known.
 
-    Ray counts those of the machine, or of the container; None leaves that to it.
+    Ray counts those of the machine, or of the container, also where `taskset` or a batch system has
+    left fewer.
     """
+    from ray._private.utils import get_num_cpus  # there is no public way to ask before it runs
+
     if not hasattr(os, "sched_getaffinity"):  # macOS
         return None
-    allowed = len(os.sched_getaffinity(0))
-    return allowed if allowed < (os.cpu_count() or 1) else None
+    return min(len(os.sched_getaffinity(0)), int(get_num_cpus()))
 
 
 def _init(address: str | None, **arguments: Any) -> None:

@@ -82,8 +82,7 @@ class PackServer:
             ValueError: its checkpoint is damaged, or of another config.
             UnusableGPU: the pack's; the CPU would be slow, and its curves not those of a GPU.
         """
-        if self._ending is not None:
-            self._ending.cancel()
+        self._stay()
         self._take_back(job)  # asked by a process of this trial that died
         held = self._processes.keys() - {job, leaving}
         dead = set(filter(self._is_dead, held))
@@ -134,9 +133,18 @@ class PackServer:
             return
         self._take_back(job)
         await self._on_device(self._pack.leave, job)
+        self._end_later()
+
+    def _end_later(self) -> None:
+        """Ends this process in a while, unless a trial enters."""
+        self._stay()
         if not self._processes:
             loop = asyncio.get_running_loop()
             self._ending = loop.call_later(_IDLE_SECONDS, self._give_up, 0)
+
+    def _stay(self) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
 
     def _take_back(self, job: str) -> None:
         """Ends a trial's wait for a segment."""

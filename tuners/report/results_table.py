@@ -23,8 +23,8 @@ def about_test(record: SweepRecord, charts: Mapping[str, Chart | None]) -> Itera
         yield _test_table(record)
         yield paragraph(
             f"Interquartile means over {record.comparison.test_seeds} test seeds with bootstrap"
-            " 95 % intervals. Nothing was chosen by these seeds"
-            + (", but to extend the sweep, once it had ended." if record.spec.extensions else "."),
+            " 95 % intervals."
+            + (" Nothing was chosen by these seeds." if not record.spec.extensions else ""),
             "note",
         )
     if charts["seeds"] is None:
@@ -66,7 +66,7 @@ def _finalists(record: SweepRecord) -> Iterator[str]:
     titles += [f"final score: {phase}" for phase in phases]
     yield table(titles, rows, lead=record.row_label(str(record.winner)))
     yield paragraph(
-        "Means over trials, each with its seeds. Finalists are chosen by the search and the winner"
+        "Over all seeds of a phase. Finalists are chosen by the search and the winner"
         " by the validation; a choice flatters the numbers it is made by, so each step to the right"
         " tends to be lower. Only the winner and the baseline are tested.",
         "note",

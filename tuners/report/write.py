@@ -9,7 +9,7 @@ import numpy as np
 from rlcore.files import replacing
 from tuners.config import value_of
 from tuners.describe import describe_change
-from tuners.final_table import interval, verdict
+from tuners.final_table import interval, seen_before, verdict
 from tuners.layout import PLOTS_FOLDER, REPORT_FILE
 from tuners.objectives import PARETO, gap_text, objective_text
 from tuners.phases import BASELINE
@@ -112,6 +112,8 @@ def _head(record: SweepRecord) -> Iterator[str]:
         yield paragraph(_progress(record), "verdict")
     else:
         yield paragraph(verdict(record.comparison, record.winner), "verdict")
+        if remark := seen_before(spec):
+            yield paragraph(remark, "soft")
         yield f'<div class="tiles">{"".join(_tiles(record))}</div>'
     yield "</header>"
     lines = warnings_of(record)

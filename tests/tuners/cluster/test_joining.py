@@ -37,12 +37,12 @@ def closed():
     return address
 
 
-@pytest.mark.parametrize(("allowed", "counted"), [({0}, 1), ({0, 1, 2, 3}, None)])
+@pytest.mark.parametrize(("allowed", "counted"), [({0}, 1), (set(range(32)), 4)])
 def test_cores_are_those_that_a_batch_system_left_to_us(monkeypatch, allowed, counted):
-    """Ray counts all of the machine's; where all are ours it may also look at the container."""
+    """And that the container has, which Ray counts."""
     told = []
     monkeypatch.setattr(joining.os, "sched_getaffinity", lambda process: allowed)
-    monkeypatch.setattr(joining.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr("ray._private.utils.get_num_cpus", lambda: 4.0)
     monkeypatch.setattr(joining, "_init", lambda address, **given: told.append(given["num_cpus"]))
     monkeypatch.setattr(joining, "keep_token_private", lambda: None)
     monkeypatch.setattr(joining, "_ending_with_ray", nullcontext)

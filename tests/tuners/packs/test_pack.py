@@ -130,7 +130,7 @@ def test_a_checkpoint_of_a_pack_is_one_of_a_trial_and_the_other_way_round(tmp_pa
     trial = alone(1, 1)
     trial.save(tmp_path / "alone")
     assert read_metadata(tmp_path / "pack" / STATE_FILE).keys() == {
-        *("config", "seeds", "env_steps", "scores")
+        *("config", "seeds", "env_steps", "scores", "diverged")
     }
     ours, theirs = (load_recording(tmp_path / of / RECORDING_FILE) for of in ("pack", "alone"))
     np.testing.assert_allclose(ours.states, theirs.states, atol=1e-2)

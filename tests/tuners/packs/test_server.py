@@ -325,7 +325,12 @@ def test_a_pack_that_nobody_needs_ends(monkeypatch):
         await s.enter("c")
         await asyncio.sleep(0.4)
         assert ends == [], "c came in time"
-        await s.server.leave("c")
+        await s.enter("d")
+        await asyncio.gather(s.server.leave("c"), s.server.leave("d"))
+        await s.enter("e")
+        await asyncio.sleep(0.4)
+        assert ends == [], "e came in time, after two had left at once"
+        await s.server.leave("e")
         await asyncio.sleep(0.4)
         assert ends == [0]
 

@@ -82,7 +82,7 @@ def test_a_baseline_that_was_stopped_is_not_set_beside_whole_trials(tmp_path, st
     for row in ("baseline", WINNER):
         tables.trial(f"validation-{row}-0", [300.0] * 8, phase="validation", row=row)
         tables.trial(f"test-{row}-0", [400.0] * 8, phase="test", row=row)
-    page = Page(write_report(tables.conclude(WINNER, 800.0)))
+    page = Page(write_report(tables.conclude(WINNER, 20.0)))
     assert f"baseline{shown}300400{shown}300400" in page.sections["test"]
 
 
@@ -97,7 +97,7 @@ def test_the_winner_is_the_best_by_the_column_that_chose_it(tmp_path):
     tables.trial("validation-baseline-0", [500.0] * 8, phase="validation", row="baseline")
     for row in ("baseline", WINNER):
         tables.trial(f"test-{row}-0", [500.0] * 8, phase="test", row=row)
-    shown = Page(write_report(tables.conclude(WINNER, 800.0))).sections["test"]
+    shown = Page(write_report(tables.conclude(WINNER, 20.0))).sections["test"]
     assert "area under curve − 1 std: validation" in shown
     assert f"winner ({WINNER})450369500" in shown
 
@@ -200,7 +200,7 @@ def test_a_baseline_that_won_is_said_to_have_won(tmp_path):
     tables = Tables(tmp_path)
     for phase, name in (("search", "trial-000"), ("test", "test-baseline-0")):
         tables.trial(name, curve(800.0), phase=phase, row="baseline")
-    page = Page(write_report(tables.conclude("baseline", 800.0)))
+    page = Page(write_report(tables.conclude("baseline", 20.0)))
     assert "the baseline itself is the winner" in page.text
     assert "Nothing: the hand-tuned baseline won." in page.sections["changes"]
 
