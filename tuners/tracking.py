@@ -68,7 +68,7 @@ _CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_T
 _SUMMARY_FILES = (SPEC_FILE, COMPARISON_FILE, SHAPES_FILE, TRIALS_FILE, REPORT_FILE)
 
 
-_STATE: dict[str, type] = {"experiment_id": str, "runs": dict, "files": list}
+_STATE: dict[str, type] = {"experiment_id": str, "experiment": str, "runs": dict, "files": list}
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Follower:
         self._written = _Written()
         self._segments_read = 0  # as ``read_segments_after`` counts
         self._client: Any = None
-        self._experiment = ""
+        self._experiment, self._name = "", ""
 
     def sync(self) -> None:
         """Brings MLflow up to date.
@@ -167,12 +167,14 @@ class Follower:
         _make_store(self.uri)
         client = MlflowClient(whole_uri(self.uri))
         task = self._sweep["spec"]["base"]["task"]
-        found = client.get_experiment_by_name(task)
+        begun_in = read_state(self.folder).get("experiment")
+        self._name = name = begun_in or os.environ.get("MLFLOW_EXPERIMENT_NAME") or task
+        found = client.get_experiment_by_name(name)
         if found is None:
-            self._experiment = client.create_experiment(task, self._artifact_location(task))
+            self._experiment = client.create_experiment(name, self._artifact_location(task))
         elif found.lifecycle_stage == "deleted":
             raise BadInput(
-                f"its experiment '{task}' is deleted: restore it (mlflow experiments restore"
+                f"its experiment '{name}' is deleted: restore it (mlflow experiments restore"
                 f" --experiment-id {found.experiment_id}, with MLFLOW_TRACKING_URI set to it)"
             )
         else:
@@ -376,6 +378,7 @@ class Follower:
     def _save_state(self) -> None:
         entries = {
             "experiment_id": self._experiment,
+            "experiment": self._name,
             "runs": self._written.runs,
             "files": sorted(self._written.files),
         }

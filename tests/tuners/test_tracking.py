@@ -115,6 +115,19 @@ def test_a_deleted_experiment_is_said_with_what_to_do(sweep, tmp_path):
     Follower(sweep.folder, store).sync()
 
 
+def test_an_experiment_of_ones_own(sweep, tmp_path, monkeypatch):
+    """On a server that others use, too; the sweep stays where it was begun."""
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "/team/cart-poles")
+    Follower(sweep.folder, store).sync()
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    Follower(sweep.folder, store).sync()
+    client, runs = runs_of(sweep, store)
+    assert (client.get_experiment_by_name("swingup"), runs) == (None, {})
+    experiment = client.get_experiment_by_name("/team/cart-poles").experiment_id
+    assert len(client.search_runs([experiment])) == 4
+
+
 def test_a_sweep_in_a_store(sweep, store):
     add_media(sweep)
     Follower(sweep.folder, store).sync()
