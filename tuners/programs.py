@@ -99,7 +99,7 @@ def _compiled(key: Key, lower: Callable[[], Any]) -> Any:
 def fresh_state(config: TrialConfig, seeds: Sequence[int]) -> TrainState:
     """Returns fresh states, one a seed.  Run once a trial: on a CPU a quick compile is worth more.
 
-    On a GPU XLA supports no level below 2.
+    On a GPU XLA has not always supported levels below 2.
     """
     task, hyperparameters, _ = parameters_of(config)
     inputs = (task, hyperparameters, jnp.asarray(seeds, jnp.uint32))
