@@ -13,7 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from tuners.validate import COLUMNS
+from tuners.phases import BASELINE, TASK_SCORE
+from tuners.validate import COLUMNS, Comparison
 
 
 def sweep(seed: int) -> dict:
@@ -48,16 +49,12 @@ def main(seeds: range) -> None:
             cells += f"{ours:8.2f} vs {theirs:8.2f}  {shown:15}"
         print(f"{seed:4} {result['seconds']:5.0f}  {winner:12}{cells}", flush=True)
         scores.append(table[winner]["final_score"]["value"])
-        beaten += is_better(result, "baseline")
-        beyond_score += is_better(result, "task_score")
+        comparison = Comparison.from_dict(result)
+        beaten += bool(comparison.better_in(BASELINE))
+        beyond_score += bool(comparison.better_in(TASK_SCORE))
     print(f"median final test score of the winners: {statistics.median(scores):.0f}")
     print(f"beats the baseline in at least one column: {beaten} of {len(scores)}")
     print(f"beats the score as reward in at least one: {beyond_score} of {len(scores)}")
-
-
-def is_better(result: dict, row: str) -> bool:
-    """Returns whether the winner is better than a row in a column, with 95 % confidence."""
-    return any(cell["low"] > 0.5 for cell in result["improvement"].get(row, {}).values())
 
 
 if __name__ == "__main__":

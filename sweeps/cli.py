@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import tyro
@@ -61,21 +61,30 @@ def parse(flags: type[FlagsT], about: str | None) -> FlagsT:
         raise
 
 
-def refuse_beside(flags: Any, given: str, settings: Iterable[str]) -> None:
+def flags_given(flags: Any) -> list[str]:
+    """Returns the names of all flags of a script that are not as they are by default."""
+    usual = type(flags)()
+    names = (entry.name for entry in fields(flags))
+    return [name for name in names if getattr(flags, name) != getattr(usual, name)]
+
+
+def as_flag(name: str) -> str:
+    """Returns a flag as it is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
+def refuse_beside(given: str, idle: Iterable[str]) -> None:
     """Refuses flags that would change nothing beside another.
 
     Args:
-        flags: as they were parsed.
-        given: the field that decides the others.
-        settings: the others.
+        given: name of the one that decides what they would.
+        idle: their names.
 
     Raises:
         BadInput: which flags to leave out.
     """
-    defaults = type(flags)()
-    idle = [name for name in settings if getattr(flags, name) != getattr(defaults, name)]
-    if idle:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+    named = ", ".join(map(as_flag, idle))
+    if named:
         raise BadInput(f"--{given} says all of that already: leave out {named}")
 
 

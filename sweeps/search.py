@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sweeps import places
-from sweeps.cli import make_console, refuse_beside
+from sweeps.cli import flags_given, make_console, refuse_beside
 from sweeps.search_flags import Flags, as_arguments
 from tuners.ahead import start_compiling
 from tuners.config import baseline, static_configs
@@ -151,9 +151,8 @@ def _make_spec(
         prepare(spec, resume=False)
         return spec
     (how,) = goes_on
-    where = {"resume", "extend", "runs_dir", "storage", "address"}
-    free = where | {"num_trials"} if how == "extend" else where
-    refuse_beside(flags, how, (entry.name for entry in fields(flags) if entry.name not in free))
+    free = {how, "runs_dir", "storage", "address", *(["num_trials"] if how == "extend" else [])}
+    refuse_beside(how, (name for name in flags_given(flags) if name not in free))
     spec = _find(flags, getattr(flags, how))
     check_is_search(spec)
     check_code_version(spec.folder)

@@ -1,7 +1,10 @@
 """The flags that every search script has.  It imports nothing slow: --help is quick."""
 
-from dataclasses import dataclass, fields
+import itertools
+from dataclasses import dataclass
 from pathlib import Path
+
+from sweeps.cli import as_flag, flags_given
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,5 @@ class Flags:
 
 def as_arguments(flags: Flags) -> list[str]:
     """Returns the command line of all flags that are not as they are by default."""
-    arguments = []
-    for entry in fields(flags):
-        value = getattr(flags, entry.name)
-        if value != entry.default:
-            arguments += [f"--{entry.name.replace('_', '-')}", str(value)]
-    return arguments
+    pairs = ((as_flag(name), str(getattr(flags, name))) for name in flags_given(flags))
+    return list(itertools.chain(*pairs))

@@ -1,7 +1,6 @@
 """What ``sweeps/train.py`` does: from flags to a run, and its progress to the terminal."""
 
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax
 from rich.console import Console
 
 from rlcore.rewards import SHAPES
-from sweeps.cli import make_console, refuse_beside
+from sweeps.cli import flags_given, make_console, refuse_beside
 from sweeps.places import runs_flag
 from tuners.config import TrialConfig, load_config
 from tuners.errors import BadInput
@@ -71,7 +70,8 @@ def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
 
 def _fresh(flags: Any) -> SweepSpec:
     if flags.config is not None:
-        refuse_beside(flags, "config", ("preset", "task", "shape"))
+        unread = {"preset", "task", "shape"}
+        refuse_beside("config", (name for name in flags_given(flags) if name in unread))
     given = None if flags.config is None else load_config(flags.config)
     task = flags.task if given is None else given.task
     name = flags.name
@@ -121,8 +121,7 @@ def _from_config(
 
 def _resumed(flags: Any) -> SweepSpec:
     free = {"resume", "runs_dir", "video_every"}
-    others = (entry.name for entry in fields(flags) if entry.name not in free)
-    refuse_beside(flags, "resume", others)
+    refuse_beside("resume", (name for name in flags_given(flags) if name not in free))
     check_name(flags.resume)
     spec = load_spec(flags.runs_dir / flags.resume)
     check_code_version(spec.folder)

@@ -35,11 +35,11 @@ class Objective:
         However far apart its seeds are, it is no worse than to have learned nothing.
         """
         worst = self.floor(int(curves.env_steps[-1]), int(curves.env_steps[0]))
-        return self.over_seeds(self.of_seeds(curves), worst)
+        return self.over_seeds(self.of_seeds(measure(curves)), worst)
 
-    def of_seeds(self, curves: Curves) -> Values:
-        """Returns one number a seed; higher is better."""
-        return self._sign * measure(curves)[self._column]
+    def of_seeds(self, measured: Mapping[str, Values]) -> Values:
+        """Returns, of what ``measure`` says, one number a seed; higher is better."""
+        return self._sign * measured[self.column]
 
     def over_seeds(self, values: Sequence[float] | Values, worst: float) -> float:
         """Returns the objective of all seeds together, no lower than ``worst``."""
@@ -58,7 +58,7 @@ class Objective:
     @property
     def title(self) -> str:
         """What a person reads for it."""
-        title = COLUMNS[self._column].title
+        title = COLUMNS[self.column].title
         if self.name == "steps_to_threshold":
             title = f"minus steps to {THRESHOLD:.0f} (M)"
         return f"{title} − {self.spread_penalty:g} std" if self.spread_penalty else title
@@ -72,12 +72,13 @@ class Objective:
         return "area" if self.name == "steps_to_threshold" else "objective"
 
     @property
-    def _column(self) -> str:
+    def column(self) -> str:
+        """The column of the final table that it is made of."""
         return "area" if self.name == PARETO else self.name
 
     @property
     def _sign(self) -> float:
-        return 1.0 if COLUMNS[self._column].higher_is_better else -1.0
+        return 1.0 if COLUMNS[self.column].higher_is_better else -1.0
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,9 @@ class Outcome:
     seed_objectives: tuple[float, ...] = ()
 
     @property
-    def merit(self) -> tuple[float, float]:
-        """What trials are ranked by: where none gets above the threshold, objectives are equal."""
-        return self.objective, self.final_score
+    def rank(self) -> tuple[float, float]:
+        """Sorts trials, the best first: where none gets above the threshold, by final score."""
+        return -self.objective, -self.final_score
 
 
 def objective_text(value: float) -> str:

@@ -136,10 +136,10 @@ class Plan:
             return None
         means = {}
         for row in (BASELINE, *finalists):
-            batches = list(self._batches("validation", row))
-            if not self._all_ended(batch.name for batch in batches):
+            names = [batch.name for batch in self._batches("validation", row)]
+            if not self._all_ended(names):
                 return None
-            means[row] = self._over_seeds(batches)
+            means[row] = self._over_seeds(names)
         return dict(sorted(means.items(), key=lambda item: -item[1]))
 
     @property
@@ -232,9 +232,7 @@ class Plan:
         }
         full.pop(BASELINE, None)
         fronts = pareto_ranks(full) if self.spec.objective == PARETO else dict.fromkeys(full, 0)
-        by_number = sorted(full, key=trial_number)
-        best_first = sorted(by_number, key=lambda row: full[row].merit, reverse=True)
-        return sorted(best_first, key=lambda row: fronts[row])
+        return sorted(full, key=lambda row: (fronts[row], full[row].rank, trial_number(row)))
 
     def _make_job(self, chosen: NextJob) -> Job:
         return Job(*chosen, config=self.config_of(chosen.row))
@@ -257,12 +255,13 @@ class Plan:
                 job_name(phase, row, batch), phase, row, tuple(seeds[start : start + size])
             )
 
-    def _over_seeds(self, batches: Iterable[NextJob]) -> float:
+    def _over_seeds(self, names: list[str]) -> float:
+        """Returns the objective over all seeds of a row's jobs."""
         values: list[float] = []
-        for batch in batches:
-            outcome = self.outcomes[batch.name]
-            values += outcome.seed_objectives or [outcome.objective] * len(batch.seeds)
-        return self.spec.judge.over_seeds(values, self.floor(batch.name))
+        for name in names:
+            outcome = self.outcomes[name]
+            values += outcome.seed_objectives or [outcome.objective] * len(self.jobs[name].seeds)
+        return self.spec.judge.over_seeds(values, self.floor(names[0]))
 
     def _all_ended(self, names: Iterable[str]) -> bool:
         return all(name in self.outcomes for name in names)

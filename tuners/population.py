@@ -111,7 +111,7 @@ class PopulationPlan(Plan):
         """Returns those that reached the end of their generation, the best first."""
         ends = {name: self.outcomes[name] for name in names}
         whole = [name for name, outcome in ends.items() if outcome.stop_reason == "budget"]
-        return sorted(whole, key=lambda name: ends[name].merit, reverse=True)
+        return sorted(whole, key=lambda name: ends[name].rank)
 
     def _config(self, name: str) -> TrialConfig:
         """Returns the schedule that ended in this member of a generation."""

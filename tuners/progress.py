@@ -4,10 +4,11 @@ import math
 import os
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -89,6 +90,17 @@ class Progress:
         self._diverged = [False] * len(seeds)
         self._now = config.at(0)
         self.parameters = parameters_of(self._now)
+
+    @classmethod
+    def from_entry(cls, entry: Mapping[str, Any]) -> Self:
+        """Begins what ``tuners/run.py`` tells Tune of a job."""
+        return cls(
+            TrialConfig.from_dict(entry["config"]),
+            entry["seeds"],
+            Objective(*entry["objective"]),
+            entry["until"],
+            fails_together=entry["phase"] == "search",
+        )
 
     @property
     def finished(self) -> bool:
@@ -173,14 +185,17 @@ class Progress:
             left = max(0, self.config.num_segments - len(self._scores))
             scores = np.pad(scores, ((0, 0), (0, left)))
         curves = Curves(segment * np.arange(1, scores.shape[1] + 1), scores)
-        columns = {name: float(np.mean(values)) for name, values in measure(curves).items()}
+        measured = measure(curves)
+        columns = {name: float(np.mean(values)) for name, values in measured.items()}
         if diverged and self.fails_together:
             floor = self.objective.floor(self.config.full_length, segment)
             return {**columns, "objective": floor, "seed_objectives": [floor] * len(self.seeds)}
+        values = self.objective.of_seeds(measured)
+        worst = self.objective.floor(int(curves.env_steps[-1]), segment)
         return {
             **columns,
-            "objective": self.objective.value(curves),
-            "seed_objectives": self.objective.of_seeds(curves).tolist(),
+            "objective": self.objective.over_seeds(values, worst),
+            "seed_objectives": values.tolist(),
         }
 
 

@@ -82,18 +82,10 @@ class SegmentTrainable(tune.Trainable):
             self._begin(self.config)
 
     def _begin(self, config: dict[str, Any]) -> None:
-        from tuners.config import TrialConfig
-        from tuners.objectives import Objective
         from tuners.trial import Trial
 
         self._clock = CheckpointClock(config["checkpoint_seconds"])
-        self.trial = Trial(
-            TrialConfig.from_dict(config["config"]),
-            config["seeds"],
-            Objective(*config["objective"]),
-            config["until"],
-            fails_together=config["phase"] == "search",
-        )
+        self.trial = Trial.from_entry(config)
         if config["resume_from"] is not None:
             with at_hand(config["resume_from"]) as folder:
                 self.trial.load(folder)

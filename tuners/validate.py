@@ -205,11 +205,13 @@ class Comparison:
         With some 95 % confidence in each, with four seeds 92: the whole interval of the
         probability lies above one half.
         """
-        return [COLUMNS[name].title for name, p in self.improvement[row].items() if p.low > 0.5]
+        cells = self.improvement.get(row, {})
+        return [COLUMNS[name].title for name, p in cells.items() if p.low > 0.5]
 
     def worse_in(self, row: str) -> list[str]:
         """Returns titles of the columns in which the winner is worse than ``row``, as surely."""
-        return [COLUMNS[name].title for name, p in self.improvement[row].items() if p.high < 0.5]
+        cells = self.improvement.get(row, {})
+        return [COLUMNS[name].title for name, p in cells.items() if p.high < 0.5]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, as ``comparison.json`` has them."""
@@ -311,7 +313,7 @@ def compare(
         row: {name: estimate(columns[name]) for name in COLUMNS} for row, columns in values.items()
     }
     seeds = {row: len(curve.scores) for row, curve in curves.items()}
-    told = [row for row in sorted(seeds) if min(seeds[row], seeds.get(winner, 0)) >= FEWEST_SEEDS]
+    enough = {row for row, count in seeds.items() if count >= FEWEST_SEEDS}
     improvement = {
         row: {
             name: probability_of_improvement(
@@ -319,8 +321,8 @@ def compare(
             )
             for name, column in COLUMNS.items()
         }
-        for row in told
-        if row != winner
+        for row in sorted(enough - {winner})
+        if winner in enough
     }
     test_seeds = min(seeds.get(row, 0) for row in (winner, baseline))
     return Comparison(estimates, improvement, over_tuning, validated, test_seeds)

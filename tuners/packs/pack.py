@@ -19,7 +19,6 @@ from rlcore.evaluate import Episodes
 from rlcore.ppo.slots import put_slot, stack, take_slot
 from rlcore.ppo.train import TrainState
 from tuners.config import TrialConfig
-from tuners.objectives import Objective
 from tuners.programs import fresh_state, seconds_saved, slots_program
 from tuners.progress import Effort, Progress, reports_of
 from tuners.store import at_hand
@@ -112,21 +111,14 @@ class Pack:
         Raises:
             ValueError: its checkpoint is damaged, or of another config.
         """
-        config = TrialConfig.from_dict(entry["config"])
-        progress = Progress(
-            config,
-            entry["seeds"],
-            Objective(*entry["objective"]),
-            entry["until"],
-            fails_together=entry["phase"] == "search",
-        )
-        state = fresh_state(config, progress.seeds)
+        progress = Progress.from_entry(entry)
+        state = fresh_state(progress.config, progress.seeds)
         if entry["resume_from"] is not None:
             with at_hand(entry["resume_from"]) as folder:
                 state = progress.read_checkpoint(folder, state)
             progress.follow_schedule()
         self.leave(job)
-        self._open(config, state, progress)
+        self._open(state, progress)
         occupant = _Occupant(self._free.pop(), progress)
         self._occupants[job] = occupant
         self._put(occupant, state)
@@ -186,11 +178,11 @@ class Pack:
             episodes = filmed[lane]
         return Snapshot(occupant.progress, state, episodes)
 
-    def _open(self, config: TrialConfig, state: TrainState, progress: Progress) -> None:
+    def _open(self, state: TrainState, progress: Progress) -> None:
         if self._programs is None:
             self._set_states(stack(state, self.slots))
             self._parameters = stack(progress.parameters, self.slots)
-            self._programs = _Programs(self.slots, config)
+            self._programs = _Programs(self.slots, progress.config)
 
     def _set_states(self, states: Any) -> None:
         self._states, self._states_on_host = states, _OnHost(states)

@@ -11,7 +11,7 @@ from tuners.config import value_of
 from tuners.describe import describe_change
 from tuners.final_table import interval, seen_before, verdict
 from tuners.layout import PLOTS_FOLDER, REPORT_FILE
-from tuners.objectives import PARETO, gap_text, objective_text
+from tuners.objectives import gap_text, objective_text
 from tuners.phases import BASELINE
 from tuners.report.advice import warnings_of
 from tuners.report.charts import Chart
@@ -165,7 +165,7 @@ def _tiles(record: SweepRecord) -> Iterator[str]:
             cell = record.comparison.estimates[row]["final_score"]
             label = "winner" if kind and row != BASELINE else record.row_label(row)
             yield tile(f"{cell.value:.0f}", f"{label}: final score, {interval(cell)}", kind)
-    judged = "area" if record.spec.objective == PARETO else record.spec.objective
+    judged = record.spec.judge.column
     if better := record.comparison.improvement.get(BASELINE):
         title = f"probability that the winner is better in {COLUMNS[judged].title}"
         yield tile(f"{better[judged].value:.2f}", f"{title}, {interval(better[judged], 2)}")
