@@ -7,10 +7,15 @@ from rlcore.checkpoint import read_metadata
 from tuners.adapter import outcome_of
 from tuners.layout import STATE_FILE, newest_checkpoint
 from tuners.phases import Job, Plan, job_from_row
-from tuners.results import ResultsWriter, read_segments
+from tuners.results import OUTCOME_COLUMNS, ResultsWriter, read_segments
 from tuners.spec import SweepSpec
 from tuners.stopping import replay
 from tuners.store import fetch_checkpoints
+
+_COLUMNS = (
+    *("trial", "phase", "env_steps", "stop_reason", "time"),
+    *(*OUTCOME_COLUMNS, "seed_objectives"),
+)
 
 
 def restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any) -> dict[str, str]:
@@ -19,7 +24,7 @@ def restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any) 
     They are named relative to the sweep's folder.
     """
     ended, unfinished, checkpoints = [], [], {}
-    rows = read_segments(spec.folder)
+    rows = read_segments(spec.folder, _COLUMNS)
     replay(scheduler, rows)
     last = {row["trial"]: row for row in rows}
     running = [name for name, row in writer.trials.items() if row["status"] == "running"]
@@ -51,7 +56,7 @@ def _end_reason(
 
     One that spent its budget goes on from an earlier checkpoint if its last one is not there.
     """
-    reason = None if last is None else str(last["stop_reason"])
+    reason = None if last is None else last["stop_reason"]
     if reason in (scheduler, "diverged"):
         return reason
     if reason != "budget":

@@ -66,7 +66,7 @@ def _train(
     (spec.folder / MEDIA_FOLDER).mkdir(exist_ok=True)
     seeds = spec.seeds("search")
     trial = Trial(spec.base, seeds)
-    known = read_segments(spec.folder)
+    known = read_segments(spec.folder, ["diverged"])
     diverged = bool(known) and bool(known[-1]["diverged"])  # and killed before that was written
     checkpoint = newest_checkpoint(spec.folder, FIRST_TRIAL)
     if checkpoint is not None:

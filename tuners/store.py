@@ -196,10 +196,14 @@ def bring(address: str, folder: Path) -> bool:
         is_behind = not (folder / SPEC_FILE).exists() or further > 0 or (further == 0 and concluded)
         if SPEC_FILE not in names or not is_behind:
             return False
-        rest = [name for name in names if not name.startswith(SEGMENTS_FOLDER)]
-        for name in [*rest, *(f"{SEGMENTS_FOLDER}/{part}" for part in parts)]:
-            store.get(name, folder / name)
-    for name in set(here) - {Path(name).name for name in names}:
+        for name in names:
+            if not name.startswith(SEGMENTS_FOLDER):
+                store.get(name, folder / name)
+        # Listed again: the trials table, which is here by now, speaks of those that came meanwhile.
+        there = [Path(name).name for name in store.names(SEGMENTS_FOLDER)]
+        for part in covering(there):
+            store.get(f"{SEGMENTS_FOLDER}/{part}", folder / SEGMENTS_FOLDER / part)
+    for name in set(here) - set(there):
         (folder / SEGMENTS_FOLDER / name).unlink()  # reported here alone, and trained there again
     return True
 

@@ -371,7 +371,8 @@ class Follower:
             for row, cells in comparison["improvement"].items()
             for column, cell in cells.items()
         ]
-        metrics.append(Metric("over_tuning", comparison["over_tuning"], now, 0))
+        if comparison["over_tuning"] is not None:
+            metrics.append(Metric("over_tuning", comparison["over_tuning"], now, 0))
         self._client.log_batch(run_id, metrics=metrics)
         self._client.set_tag(run_id, "winner", comparison["winner"])
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from tuners.config import parse_config
 from tuners.errors import BadInput
 from tuners.job_names import split_batch
-from tuners.layout import COMPARISON_FILE
+from tuners.layout import COMPARISON_FILE, SEGMENTS_FOLDER
 from tuners.names import is_plain
 from tuners.reading import read_json
 
@@ -70,11 +70,14 @@ class Estimate:
 
 
 def gather_curves(
-    trials: Iterable[dict[str, Any]], segments: Iterable[dict[str, Any]], phase: str
+    trials: Iterable[Mapping[str, Any]], segments: Iterable[Mapping[str, Any]], phase: str
 ) -> dict[str, Curves]:
     """Returns each row's curves in a phase; seeds in the order of their batches.
 
     A trial that failed leaves its seeds out; one that diverged scores 0 to the end of its budget.
+
+    Raises:
+        BadInput: a report is missing of a trial that did not diverge.
     """
     jobs = {t["trial"]: t for t in trials if t["phase"] == phase and t["status"] == "finished"}
     points: dict[str, dict[int, list[float]]] = {name: {} for name in sorted(jobs, key=split_batch)}
@@ -92,11 +95,13 @@ def gather_curves(
     curves = {}
     for row_name, steps in steps_by_row.items():
         ordered = sorted(steps)
-        scores = [
-            [curve.get(step, [0.0] * len(jobs[name]["seeds"])) for step in ordered]
-            for name, curve in points.items()
-            if jobs[name]["row"] == row_name
-        ]
+        scores = []
+        for name, curve in points.items():
+            if jobs[name]["row"] != row_name:
+                continue
+            if jobs[name]["stop_reason"] != "diverged" and not steps <= set(curve):
+                raise BadInput(f"{SEGMENTS_FOLDER} lacks reports of {name}; restore it from a copy")
+            scores.append([curve.get(step, [0.0] * len(jobs[name]["seeds"])) for step in ordered])
         stacked = np.concatenate([np.asarray(batch).T for batch in scores])
         curves[row_name] = Curves(np.asarray(ordered), stacked)
     return curves
@@ -187,7 +192,7 @@ class Comparison:
         estimates: by row, then by column.
         improvement: probability that the winner is better, by other row, then by column; of rows
             with seeds enough to tell a difference from luck.
-        over_tuning: the winner's objective in the search minus that in the test; NaN if the search
+        over_tuning: the winner's objective in the search minus that in the test; None if the search
             did not train it to the end.
         validated: objective by row in the validation, best first.
         test_seeds: of the winner or the baseline, whichever has fewer.
@@ -195,7 +200,7 @@ class Comparison:
 
     estimates: dict[str, dict[str, Estimate]]
     improvement: dict[str, dict[str, Estimate]]
-    over_tuning: float
+    over_tuning: float | None
     validated: dict[str, float]
     test_seeds: int
 
@@ -285,7 +290,7 @@ def _is_table(entries: Any) -> bool:
 _PARTS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("sweep", "winner", "best_trial"), is_plain),
     **dict.fromkeys(("num_trials", "test_seeds"), lambda value: type(value) is int),
-    "over_tuning": _is_number,
+    "over_tuning": lambda value: value is None or _is_number(value),
     "validation": _are_numbers,
     **dict.fromkeys(("table", "improvement"), _is_table),
 }
@@ -296,7 +301,7 @@ def compare(
     *,
     winner: str,
     baseline: str,
-    over_tuning: float,
+    over_tuning: float | None,
     validated: dict[str, float],
 ) -> Comparison:
     """Returns the final table from the test's curves.

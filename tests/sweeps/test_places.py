@@ -3,7 +3,7 @@
 import pytest
 
 from sweeps.places import default_storage, find_sweep, sweep_folder
-from tests.tuners.small import refusal, segment_row, small_spec
+from tests.tuners.small import refusal, segment_row, small_spec, trial_row
 from tuners.mirror import Mirror
 from tuners.results import ResultsWriter, read_segments
 from tuners.store import Store
@@ -62,6 +62,7 @@ def test_one_that_got_further_in_the_store_is_brought_again(spec, tmp_path):
     there = tmp_path / "there"
     sweep_folder(there, "sweep", spec.storage)
     writer = ResultsWriter(spec.folder, "swingup")
+    writer.put_trial(trial_row("trial-000"))
     writer.add_segment(segment_row("trial-000", 1))
     writer.flush()
     assert Mirror(spec.folder, spec.address).close() == []

@@ -162,6 +162,33 @@ def test_no_trial_in_the_store_is_ahead_of_its_segments(folder, copy, begin, mon
     assert trial["env_steps"] <= max(row["segment"] for row in read_segments(copy))
 
 
+def test_what_the_tables_say_meanwhile_waits_for_the_next_look(folder, copy, begin, monkeypatch):
+    """A film strip takes a while, and the tables that were written by then go in their order."""
+    writer = ResultsWriter(folder, "swingup")
+    report(writer, 1)
+    (folder / "media").mkdir()
+    (folder / "media" / "a.png").touch()
+    mirror = begin()
+    mirror._try_to_copy(math.inf)
+    report(writer, 2)
+    (folder / "media" / "b.png").touch()
+    changed = mirror._changed
+
+    def changed_while_written():
+        found = changed()
+        report(writer, len(writer._known) + 1)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror, "_changed", changed_while_written)
+        mirror._try_to_copy(math.inf)
+    assert (copy / "media" / "b.png").exists()
+    (trial,) = read_trials(copy)
+    assert trial["env_steps"] <= max(row["segment"] for row in read_segments(copy))
+    mirror.close()
+    assert files(copy) == files(folder)
+
+
 def test_tables_go_first_and_do_not_wait_for_the_rest(folder, copy, begin):
     report(ResultsWriter(folder, "swingup"), 1)
     (folder / "a").touch()

@@ -209,6 +209,23 @@ def test_a_fetch_that_was_cut_off_is_done_again(sweep, tmp_path, monkeypatch):
     assert len(read_segments(there)) == 2
 
 
+def test_a_sweep_that_goes_on_while_it_is_fetched_is_whole(sweep, tmp_path, monkeypatch):
+    """The trials table that is fetched speaks of segments that came after the first look."""
+    report(sweep.folder, 1)
+    send(sweep.folder, sweep.address)
+    there, get = tmp_path / "there" / "sweep", Store.get
+
+    def get_while_written(store, name, path):
+        if name == "trials.parquet":
+            report(sweep.folder, 2)
+            send(sweep.folder, sweep.address)
+        get(store, name, path)
+
+    monkeypatch.setattr(module.Store, "get", get_while_written)
+    assert bring(sweep.address, there)
+    assert [row["segment"] for row in read_segments(there)] == [1, 2]
+
+
 def test_nothing_is_brought_of_a_sweep_that_is_nowhere(storage, tmp_path):
     assert not bring(f"{storage}/missing", tmp_path / "missing")
     assert not (tmp_path / "missing").exists()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import trim_mean
 
-from tests.tuners.small import SEGMENT, segment_row, trial_row
+from tests.tuners.small import SEGMENT, refusal, segment_row, trial_row
 from tuners.validate import (
     COLUMNS,
     Comparison,
@@ -204,6 +204,14 @@ def test_a_trial_that_failed_leaves_its_seeds_out():
     trials = [finished("test-a-0", "a"), trial_row("test-a-1", "test", "a", status="error")]
     segments = [*curve("test-a-0", [[1.0, 2.0]]), *curve("test-a-1", [[900.0, 900.0]])]
     assert gather_curves(trials, segments, "test")["a"].scores.tolist() == [[1], [2]]
+
+
+def test_a_report_that_is_lost_is_no_score_of_nothing():
+    trials = [finished("test-a-0", "a"), finished("test-a-1", "a")]
+    segments = [*curve("test-a-0", [[1.0, 2.0]] * 3), *curve("test-a-1", [[3.0, 4.0]] * 2)]
+    assert "segments.parquet lacks reports of test-a-1; restore" in refusal(
+        gather_curves, trials, segments, "test"
+    )
 
 
 def test_other_phases_do_not_count():

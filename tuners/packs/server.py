@@ -175,9 +175,10 @@ class PackServer:
                 rows = await self._on_device(self._pack.advance, list(asked))
             except Exception as error:
                 traceback.print_exc()
-                for future in asked.values():
-                    future.set_exception(error)
                 loop.call_later(1.0, self._give_up, 1)
+                for future in asked.values():
+                    if not future.done():
+                        future.set_exception(error)
                 return
             for job, future in asked.items():
                 self._seconds = rows[job]["wall_seconds"]

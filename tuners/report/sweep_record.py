@@ -73,8 +73,8 @@ class SweepRecord:
 
     def curves(self, phase: str) -> dict[str, Curves]:
         """Returns each row's curves in a phase: what ended, and got as far as a report."""
-        reported = [dict(t) for t in self.trials if self.segments.get(t["trial"])]
-        segments = [dict(row) for rows in self.segments.values() for row in rows]
+        reported = [trial for trial in self.trials if self.segments.get(trial["trial"])]
+        segments = (row for rows in self.segments.values() for row in rows)
         return gather_curves(reported, segments, phase)
 
     def config(self, trial: Mapping[str, Any]) -> TrialConfig:

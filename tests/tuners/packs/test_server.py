@@ -310,6 +310,27 @@ def test_a_failure_in_training_fails_its_trials_and_ends_the_pack(monkeypatch, c
     assert "out of memory" in capsys.readouterr().err
 
 
+def test_a_pack_whose_training_fails_ends_though_a_trial_waits_no_more(monkeypatch, capsys):
+    async def scene() -> None:
+        s = Scene()
+        ended = asyncio.Event()
+        monkeypatch.setattr(s.server, "_give_up", lambda status: status == 1 and ended.set())
+        await s.enter("a", "b")
+        s.pack.failure = MemoryError("out of memory")
+        s.pack.may_train.clear()
+        asked = [asyncio.create_task(s.server.advance(job)) for job in "ab"]
+        await asyncio.sleep(0.1)
+        asked[0].cancel()
+        await asyncio.sleep(0.1)
+        s.pack.may_train.set()
+        with pytest.raises(MemoryError, match="out of memory"):
+            await asked[1]
+        await ended.wait()
+
+    play(scene())
+    assert "out of memory" in capsys.readouterr().err
+
+
 def test_a_pack_that_nobody_needs_ends(monkeypatch):
     """On a machine that is paid for: no autoscaler gives one back on which a process runs."""
     monkeypatch.setattr(server, "_IDLE_SECONDS", 0.2)

@@ -89,7 +89,7 @@ class Tables:
         self.writer.flush()
         return self.spec.folder
 
-    def conclude(self, winner: str, over_tuning: float) -> Path:
+    def conclude(self, winner: str, over_tuning: float | None) -> Path:
         """Writes tables and comparison as a sweep does at its end; returns its folder."""
         folder = self.write()
         trials = list(self.writer.trials.values())
