@@ -1,6 +1,7 @@
 """What Ray Tune calls while a sweep runs: the next job, each report, the stop signal."""
 
 import contextlib
+import errno
 import math
 import threading
 from collections import Counter, deque
@@ -8,14 +9,15 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
-from typing import Any, Self
+from time import monotonic, sleep
+from typing import Any, NoReturn, Self
 
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from rlcore.files import check_room, sync
+from tuners.errors import BadInput
 from tuners.layout import CHECKPOINTS_KEPT, SESSION, STATE_FILE
 from tuners.mirror import Mirror
 from tuners.objectives import Outcome
@@ -23,9 +25,12 @@ from tuners.phases import Job, Plan
 from tuners.results import ResultsWriter
 from tuners.searchers import LEARNING
 from tuners.stopping import replay
+from tuners.store import check_store
 
 _FLUSH_SHARE = 0.1  # of the driver's time, at most
-RETRIES = 3  # of a job
+RETRIES = 3  # of a job, after which it has reported nothing new
+_STORE_PATIENCE, _STORE_AGAIN = 600.0, 5.0  # s that a store may be away; between looks at it
+_AWS = "AWS Error"  # in what Arrow says of a bucket
 
 Listener = Callable[[str, dict[str, Any]], None]
 
@@ -156,6 +161,7 @@ class SweepCallback(_NotSaved, Callback):
         self._checkpoints: dict[str, deque[_Saved]] = {}
         self._mirror = mirror
         # A store takes a moment, in which Tune would hear of no trial.
+        self.store_fault = ""  # why the store ended the sweep, if it did
         self._deleting = None if mirror is None else ThreadPoolExecutor(4)
 
     def on_trial_start(
@@ -182,6 +188,8 @@ class SweepCallback(_NotSaved, Callback):
         row["done"] = row["stop_reason"] not in (None, "interrupted")
         result["stop_reason"] = row["stop_reason"]  # Tune hands it to on_trial_complete
         if self._writer.add_segment(row):
+            self._failures.pop(job.name, None)
+            trial.run_metadata.num_failures = 0  # or Tune gives it up after so many in its life
             self._tell("segment", row)
 
     def on_trial_complete(
@@ -201,7 +209,7 @@ class SweepCallback(_NotSaved, Callback):
         """Tells why a job failed that is tried again.
 
         Raises:
-            OSError: the disk is full: another try would fail as well.
+            OSError: the disk is full, or the store is away: another try would fail as well.
         """
         self._stopper.running.discard(self._job(trial).name)  # it waits for a worker
         self._recovering.add(trial.trial_id)
@@ -216,7 +224,8 @@ class SweepCallback(_NotSaved, Callback):
         it says in the same step that it recovers the trial and that it gives it up: one failure.
 
         Raises:
-            OSError: the disk is full: the job is not to blame.
+            OSError: the disk is full, or the store does not take its checkpoints: the job is not to
+                blame.
         """
         job = self._job(trial)
         self._stopper.running.discard(job.name)
@@ -227,6 +236,8 @@ class SweepCallback(_NotSaved, Callback):
                 self._resume_from[job.name] = _relative(trial.checkpoint.path)
             self._plan.try_again(job.name)
             return
+        if self._mirror is not None and _AWS in (reason := _failure(trial)):
+            self._end_for_store(f"{job.name} cannot write to the store: {reason}")
         self._begin(job)  # it may have failed each time before it ran
         floor = {"objective": self._plan.floor(job.name), "seed_objectives": None}
         last = {**(trial.last_result or {}), **floor}
@@ -301,11 +312,37 @@ class SweepCallback(_NotSaved, Callback):
         self._tell("ended", row)
 
     def _failed(self, trial: Trial) -> None:
-        """Tells of a failure; raises OSError if the disk, and not the job, is to blame."""
+        """Tells of a failure; raises OSError if disk or store, and not the job, is to blame."""
         name = self._job(trial).name
         self._failures[name] += 1
         self._tell("failed", {"trial": name, "reason": _failure(trial)})
         check_room(self._writer.folder)
+        if self._mirror is not None:
+            self._wait_for_store(name)
+
+    def _wait_for_store(self, job: str) -> None:
+        """Waits while the store is away, so that no job spends its retries on that.
+
+        Raises:
+            OSError: it has been away for too long.
+        """
+        begun, said = monotonic(), False
+        while not self._stopper.interrupted:
+            try:
+                check_store(str(self._plan.spec.storage), None)
+                return
+            except BadInput as error:
+                if monotonic() - begun >= _STORE_PATIENCE:
+                    self._end_for_store(str(error))
+                if not said:
+                    said = True
+                    reason = f"the store is away and waited for: {error}"
+                    self._tell("failed", {"trial": job, "reason": reason})
+            sleep(_STORE_AGAIN)
+
+    def _end_for_store(self, fault: str) -> NoReturn:
+        self.store_fault = fault  # of what is raised here Tune leaves a text
+        raise OSError(errno.EIO, fault)
 
     def _stop_reason(self, trial: Trial, job: Job, row: dict[str, Any]) -> str | None:
         if row["diverged"]:

@@ -229,7 +229,7 @@ def _train(
             most = workers.at_once if spec.searcher in LEARNING else math.inf
             searcher = PlanSearcher(plan, to_tune, interrupted, most)
             tuner = _make_tuner(spec, workers, scheduler, searcher, stopper, callback)
-            with _plain_about_the_disk(spec):
+            with _plain_about_the_disk(spec, callback):
                 tuner.fit()
                 writer.flush()
     if interrupted.is_set():
@@ -241,15 +241,15 @@ def _train(
 def _what_is_awaited(spec: SweepSpec) -> str:
     """Returns in words what happens before the first trial begins."""
     if spec.uses_gpu and not ray.cluster_resources().get("GPU"):
-        return "waiting for a machine with a GPU to join"
+        return "waiting for a machine with a GPU to join (`ray status` says what Ray does for it)"
     if spec.slots == 0 and spec.uses_gpu:
-        return "measuring how many trials pay on a GPU: minutes, once"
+        return "waiting for a free GPU, to measure how many trials pay unless that is known"
     return "starting workers"
 
 
 @contextmanager
-def _plain_about_the_disk(spec: SweepSpec) -> Iterator[None]:
-    """Says of a disk that is full, or cannot be written any more, what to do.
+def _plain_about_the_disk(spec: SweepSpec, callback: SweepCallback) -> Iterator[None]:
+    """Says of a disk that is full, or of a disk or a store that cannot be written, what to do.
 
     Raises:
         OSError: in one line.
@@ -258,12 +258,14 @@ def _plain_about_the_disk(spec: SweepSpec) -> Iterator[None]:
         yield
     except Exception as error:  # Tune wraps what its callbacks raise
         number = _why_unwritable(spec.folder, error)
-        if number is None:
+        if number is not None:
+            fault = f"{spec.folder}: {os.strerror(number)}"
+        elif callback.store_fault:
+            number, fault = errno.EIO, callback.store_fault
+        else:
             raise
         then = f", and --resume {spec.name} goes on once it can be written" * spec.can_resume
-        raise OSError(
-            number, f"{spec.folder}: {os.strerror(number)}; what was reported is kept{then}"
-        ) from None
+        raise OSError(number, f"{fault}; what was reported is kept{then}") from None
 
 
 def _why_unwritable(folder: Path, error: Exception) -> int | None:
@@ -349,7 +351,8 @@ def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
     """Writes ``comparison.json``: the final table and all that a reader needs beside it."""
     winner = plan.winner
     assert winner is not None and plan.validation is not None
-    curves = gather_curves(read_trials(spec.folder), read_segments(spec.folder), "test")
+    segments = read_segments(spec.folder, ["trial", "env_steps", "seed_scores"])
+    curves = gather_curves(read_trials(spec.folder), segments, "test")
     comparison = compare(
         curves,
         winner=winner,
@@ -370,10 +373,10 @@ def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
     return comparison
 
 
-def _gap(spec: SweepSpec, searched: Outcome, tested: Curves | None) -> float:
-    """Returns the winner's objective in the search minus that in the test."""
+def _gap(spec: SweepSpec, searched: Outcome, tested: Curves | None) -> float | None:
+    """Returns the winner's objective in the search minus that in the test, if it has both."""
     if tested is None or searched.stop_reason != "budget":
-        return math.nan
+        return None
     return searched.objective - spec.judge.value(tested)
 
 

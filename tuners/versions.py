@@ -5,8 +5,11 @@ import subprocess
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import rlcore
+import tuners
 from rlcore.tasks import TASKS
 from tuners import results
 
@@ -20,11 +23,23 @@ def code_version() -> str:
     digest = hashlib.sha256(str(results.SCHEMA_VERSION).encode())
     for schema in (results.TRIALS_SCHEMA, *map(results.segments_schema, TASKS)):
         digest.update(schema.to_string(show_field_metadata=False).encode())
-    root = Path(rlcore.__file__).parent
+    _read_sources(digest, rlcore)
+    return digest.hexdigest()[:12]
+
+
+def program_version() -> str:
+    """Returns a hash of all code that runs on a worker, which must be the driver's."""
+    digest = hashlib.sha256()
+    for package in (rlcore, tuners):
+        _read_sources(digest, package)
+    return digest.hexdigest()[:12]
+
+
+def _read_sources(digest: Any, package: ModuleType) -> None:
+    root = Path(str(package.__file__)).parent
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode())
         digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def has_cuda() -> bool:

@@ -21,8 +21,9 @@ from tuners.trainable import SegmentTrainable
 from tuners.versions import INSTALL_CUDA, has_cuda
 
 _FINEST = 10_000  # Ray counts resources in parts of so many
-# A second; but the driver, which takes 3 ms for each, has no time for more than so many a second.
-_CHECKPOINT_SECONDS, _CHECKPOINTS_A_SECOND = 1.0, 50
+# A second; but the driver, which takes 3 ms for each, has no time for more than so many a second,
+# and a bucket, of which each asks some 17 requests, would cost more than the GPUs.
+_CHECKPOINT_SECONDS, _CHECKPOINTS_A_SECOND, _IN_A_STORE = 1.0, 50, 5
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def _workers(
 ) -> Workers:
     at_once = _at_once(resources)
     together = min(at_once, spec.num_trials)
-    config["checkpoint_seconds"] = max(_CHECKPOINT_SECONDS, together / _CHECKPOINTS_A_SECOND)
+    most_a_second = _CHECKPOINTS_A_SECOND if spec.storage is None else _IN_A_STORE
+    config["checkpoint_seconds"] = max(_CHECKPOINT_SECONDS, together / most_a_second)
     return Workers(trainable, resources, at_once, config)
 
 

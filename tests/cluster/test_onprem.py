@@ -67,7 +67,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def assert_not_up(machines: Cluster) -> None:
     shown = machines.laptop.try_to(f"python sweeps/reward_search.py --cluster {CLUSTER_FILE}", 60)
     assert shown.returncode == 2, shown.stdout
-    assert shown.stdout.splitlines()[-1].endswith(f"is not up: type `ray up {CLUSTER_FILE}`")
+    assert shown.stdout.splitlines()[-1].endswith("ends a sweep that runs there")
 
 
 def test_a_cluster_that_is_not_up_is_said(machines):
@@ -115,7 +115,7 @@ def test_mlflow_on_the_head_shows_all_of_it(cluster, cut):
 
 def test_the_best_is_fetched_to_the_laptop(cluster, cut):
     cluster.laptop.run(
-        f"ray exec {CLUSTER_FILE} 'python shapesweep/sweeps/export_best.py --sweep cut --out best'"
+        f"ray exec {CLUSTER_FILE} 'python shapesweep/sweeps/export_best.py cut --out best'"
     )
     cluster.laptop.run(f"ray rsync-down {CLUSTER_FILE} '~/best/' ./best/")
     shown = cluster.laptop.run("python sweeps/evaluate.py best --episodes 2")

@@ -13,6 +13,7 @@ from ray.tune.search import Searcher
 
 from tests.tuners.small import SEGMENT, budget, small_spec
 from tuners.adapter import RETRIES, InterruptStopper, PlanSearcher, SweepCallback
+from tuners.errors import BadInput
 from tuners.objectives import Outcome
 from tuners.phases import Plan
 from tuners.results import ResultsWriter, read_segments, read_trials
@@ -59,6 +60,7 @@ class Sweep:
             last_result=None,
             checkpoint=None,
             error_file=None,
+            run_metadata=SimpleNamespace(num_failures=0),
         )
 
     def report(self, trial, segment, **columns):
@@ -442,6 +444,81 @@ def test_a_full_disk_is_not_the_trials_fault(sweep, monkeypatch, hook):
     with pytest.raises(OSError, match="No space left"):
         getattr(sweep.callback, hook)(0, [], trial)
     assert sweep.tables()[0]["trial-000"]["status"] == "running"
+
+
+def test_failures_count_from_the_last_new_report(sweep):
+    """Who loses its machine once a day for a week is no bad trial."""
+    trial = sweep.start()
+    for segment in range(1, 2 * RETRIES + 1):
+        sweep.callback.on_trial_recover(0, [], trial)
+        sweep.callback.on_step_end(0, [])
+        trial.run_metadata.num_failures = 1
+        sweep.report(trial, segment)
+        assert trial.run_metadata.num_failures == 0, "Tune counts too"
+    for _ in range(RETRIES):
+        sweep.callback.on_trial_recover(0, [], trial)
+        sweep.callback.on_step_end(0, [])
+        sweep.report(trial, 2 * RETRIES)  # trained once more
+    sweep.callback.on_trial_error(0, [], trial)
+    assert sweep.tables()[0]["trial-000"]["status"] == "error"
+
+
+@pytest.fixture
+def in_store(tmp_path, monkeypatch):
+    """A sweep in a store that is away for a while, on a clock of its own."""
+    clock = SimpleNamespace(now=0.0, back=math.inf)
+
+    def check(storage, fresh):
+        assert (storage, fresh) == ("s3://bucket/runs", None)
+        if clock.now < clock.back:
+            raise BadInput(f"storage {storage} cannot be used: no answer")
+
+    monkeypatch.setattr("tuners.adapter.check_store", check)
+    monkeypatch.setattr("tuners.adapter.monotonic", lambda: clock.now)
+    monkeypatch.setattr("tuners.adapter.sleep", lambda s: setattr(clock, "now", clock.now + s))
+    sweep = Sweep(tmp_path, storage="s3://bucket/runs")
+    sweep.callback._mirror = SimpleNamespace(has_tables_of=-math.inf)
+    sweep.clock = clock
+    return sweep
+
+
+def test_a_store_that_is_away_is_waited_for_and_said_once(in_store):
+    in_store.clock.back = 60.0
+    trial = in_store.start()
+    in_store.callback.on_trial_recover(0, [], trial)
+    assert in_store.clock.now == 60.0
+    # That the trial failed, and what is waited for.
+    assert in_store.heard == [("started", "trial-000")] + 2 * [("failed", "trial-000")]
+    assert in_store.callback.store_fault == ""
+
+
+@pytest.mark.parametrize("hook", ["on_trial_recover", "on_trial_error"])
+def test_a_store_that_stays_away_ends_the_sweep_and_no_trial(in_store, hook):
+    trial = in_store.start()
+    with pytest.raises(OSError, match="no answer"):
+        getattr(in_store.callback, hook)(0, [], trial)
+    assert in_store.callback.store_fault == "storage s3://bucket/runs cannot be used: no answer"
+    assert in_store.tables()[0]["trial-000"]["status"] == "running"
+
+
+def test_ctrl_c_ends_the_wait_for_a_store(in_store):
+    trial = in_store.start()
+    in_store.interrupted.set()
+    in_store.callback.on_trial_recover(0, [], trial)
+    assert in_store.clock.now == 0.0
+
+
+def test_a_worker_that_may_not_write_to_the_store_ends_the_sweep(in_store, tmp_path):
+    """The driver may: nothing is wrong with it from here."""
+    in_store.clock.back = 0.0
+    trial = in_store.start()
+    trial.error_file = str(tmp_path / "error.txt")
+    said = "OSError: When initiating multiple part upload: AWS Error ACCESS_DENIED"
+    (tmp_path / "error.txt").write_text(f"Traceback\n{said}\n")
+    with pytest.raises(OSError, match="ACCESS_DENIED"):
+        in_store.fail_for_good(trial)
+    assert in_store.callback.store_fault == f"trial-000 cannot write to the store: {said}"
+    assert in_store.tables()[0]["trial-000"]["status"] == "running"
 
 
 @pytest.mark.parametrize(("searcher", "durable"), [("tpe", "finished"), ("random", None)])

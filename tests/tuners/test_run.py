@@ -1,6 +1,8 @@
 """What a sweep does after Tune: it concludes, and says what ended it."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,8 +12,10 @@ from tuners.phases import Plan
 from tuners.results import ResultsWriter
 from tuners.run import _conclude, _plain_about_the_disk, best_validated_trial
 from tuners.spec import prepare
+from tuners.validate import read_comparison
 
 FULL = 8
+CALLBACK = SimpleNamespace(store_fault="")
 
 
 @pytest.fixture
@@ -58,6 +62,18 @@ def test_a_conclusion_is_a_file_that_says_all(finished):
     assert (written["sweep"], written["test_seeds"]) == ("sweep", 4)
 
 
+def test_a_winner_that_was_stopped_in_the_search_has_no_gap(finished):
+    """And the file is JSON, which knows no NaN."""
+    spec, plan, _ = finished
+    searched = plan.searched("trial-002")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "searched", lambda row: replace(searched, stop_reason="asha"))
+        assert _conclude(spec, plan).over_tuning is None
+    text = (spec.folder / "comparison.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["over_tuning"] is None
+    assert read_comparison(spec.folder, "over_tuning")["over_tuning"] is None
+
+
 def test_the_policy_comes_from_the_validation_job_with_the_best_seed(finished):
     spec, plan, writer = finished
     assert best_validated_trial(spec, plan) == "validation-trial-002-0"
@@ -90,7 +106,7 @@ def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch, error):
 
     monkeypatch.setattr("tuners.run.check_room", full)
     spec = small_spec(tmp_path)
-    with pytest.raises(OSError) as raised, _plain_about_the_disk(spec):
+    with pytest.raises(OSError) as raised, _plain_about_the_disk(spec, CALLBACK):
         raise error
     assert raised.value.errno == 28
     assert raised.value.strerror == (
@@ -99,17 +115,29 @@ def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch, error):
     )
 
 
+def test_a_store_that_ended_a_sweep_is_said_in_one_line(tmp_path):
+    spec = small_spec(tmp_path)
+    spec.folder.mkdir()
+    fault = "storage s3://bucket/runs cannot be used: no answer"
+    callback = SimpleNamespace(store_fault=fault)
+    with pytest.raises(OSError) as raised, _plain_about_the_disk(spec, callback):
+        raise RuntimeError("what Tune makes of it")
+    assert raised.value.strerror == (
+        f"{fault}; what was reported is kept, and --resume sweep goes on once it can be written"
+    )
+
+
 def test_a_comparison_of_shapes_is_not_told_to_resume(tmp_path):
     spec = small_spec(tmp_path, space={})
     spec.folder.mkdir()
-    with pytest.raises(OSError, match="is kept$"), _plain_about_the_disk(spec):
+    with pytest.raises(OSError, match="is kept$"), _plain_about_the_disk(spec, CALLBACK):
         raise OSError(28, "No space left on device")
 
 
 def test_what_was_full_for_a_moment_is_said_too(tmp_path):
     spec = small_spec(tmp_path)
     spec.folder.mkdir()
-    with pytest.raises(OSError, match="goes on once"), _plain_about_the_disk(spec):
+    with pytest.raises(OSError, match="goes on once"), _plain_about_the_disk(spec, CALLBACK):
         raise OSError(30, "Read-only file system")
 
 
@@ -117,6 +145,6 @@ def test_other_errors_are_left_as_they_are(tmp_path):
     spec = small_spec(tmp_path)
     spec.folder.mkdir()
     for error in (RuntimeError("mine"), OSError(2, "mine"), KeyboardInterrupt("mine")):
-        with pytest.raises(type(error), match="mine"), _plain_about_the_disk(spec):
+        with pytest.raises(type(error), match="mine"), _plain_about_the_disk(spec, CALLBACK):
             raise error
     assert list(spec.folder.iterdir()) == []

@@ -45,6 +45,8 @@ def test_many_trials_write_checkpoints_more_seldom(cluster, tmp_path):
         assert found.config["checkpoint_seconds"] == found.at_once / 50 > 1.0
     with workers_of(replace(spec, num_trials=60)) as found:
         assert found.config["checkpoint_seconds"] == 60 / 50
+    with workers_of(replace(spec, num_trials=60, storage="s3://bucket/runs")) as found:
+        assert found.config["checkpoint_seconds"] == 60 / 5, "each request costs"
 
 
 def test_or_a_part_of_a_gpu(cluster, tmp_path):

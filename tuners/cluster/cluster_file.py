@@ -4,6 +4,7 @@ Ray checks the form of its own keys, and botocore knows what EC2 takes.  What ne
 a worker that cannot read the bucket, a port that is open, two versions of Ray, no token.
 """
 
+import base64
 import contextlib
 import copy
 import difflib
@@ -34,6 +35,8 @@ HEAD_VARIABLES = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "SHAPESWEEP_RUNS_DIR")
 # What stands in the files as they come: names that nobody can have.
 EXAMPLES = ("your-bucket", "ami-0123456789abcdef0", "192.0.2.")
 
+# How a key begins that no passphrase locks, in OpenSSH's own form.
+_UNLOCKED = base64.b64encode(b"openssh-key-v1\0\0\0\0\4no").decode()
 _IMAGE = re.compile(r"ami-([0-9a-f]{8}|[0-9a-f]{17})")
 _GPU_FAMILY = re.compile(r"(g\d|gr\d|p\d)")
 _VARIABLE = re.compile(r"\b([A-Z][A-Za-z0-9_]*)=([^\s'\";]+)")
@@ -323,8 +326,24 @@ def _check_access(prepared: Config) -> Iterator[str]:
     if not auth.get("ssh_user"):
         yield "auth lacks 'ssh_user', who logs in on every node"
     key = auth.get("ssh_private_key")
-    if key is not None and not Path(os.path.expanduser(key)).is_file():
+    if key is None:
+        return
+    path = Path(os.path.expanduser(key))
+    if not path.is_file():
         yield f"auth.ssh_private_key is {key}, which is no file"
+    elif _has_passphrase(path.read_text(errors="replace")):
+        yield (
+            f"auth.ssh_private_key is {key}, which has a passphrase: the head, which starts the"
+            " workers, could not use it"
+        )
+
+
+def _has_passphrase(key: str) -> bool:
+    """Returns whether a private key is encrypted, in PEM's form or in OpenSSH's own."""
+    if "ENCRYPTED" in key:
+        return True
+    _, is_openssh, rest = key.partition("-----BEGIN OPENSSH PRIVATE KEY-----")
+    return bool(is_openssh) and not rest.lstrip().startswith(_UNLOCKED)
 
 
 def _check_file_mounts(prepared: Config, folder: Path) -> Iterator[str]:

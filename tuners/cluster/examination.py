@@ -16,7 +16,7 @@ from pathlib import Path
 from pyarrow.fs import FileSelector, FileSystem
 
 from tuners.ray_settings import hearing_jax
-from tuners.versions import code_version, versions
+from tuners.versions import program_version, versions
 
 GB = 1e9
 DRIVER = "driver"
@@ -162,7 +162,7 @@ def compare_store(node: NodeFacts, store: Store, wrote: Iterable[str]) -> NodeFa
 
 def software() -> dict[str, str]:
     """Returns the versions of Python, of the packages that results depend on, and of the code."""
-    return {"python": platform.python_version(), **versions(), "code": code_version()}
+    return {"python": platform.python_version(), **versions(), "code": program_version()}
 
 
 def look_for_devices(facts: NodeFacts) -> NodeFacts:

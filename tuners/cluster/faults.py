@@ -130,7 +130,8 @@ def _not_shared(nodes: Sequence[NodeFacts]) -> Iterator[str]:
         pairs = {pair for pair in pairs if apart not in pair}
         yield (
             f"{apart}: the store is not shared: it and {_names(others)} do not read each other's"
-            " files, wanted one --runs-dir for all: mount the same share there"
+            " files, wanted one --runs-dir for all: mount the same share there,"
+            " or give a search --storage s3://bucket/runs"
         )
 
 

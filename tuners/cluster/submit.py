@@ -96,7 +96,10 @@ def check(cluster: Path) -> None:
 
 def _check_ssh(cluster: Path) -> None:
     """Looks whether a head whose address the file names takes calls: Ray would wait minutes."""
-    provider = yaml.safe_load(cluster.read_text())["provider"]
+    config = yaml.safe_load(cluster.read_text())
+    if (config.get("auth") or {}).get("ssh_proxy_command"):
+        return  # it is reached through another
+    provider = config["provider"]
     head = provider.get("external_head_ip") or provider.get("head_ip")
     if head is None:
         return
@@ -175,10 +178,13 @@ def _answers(port: int, process: "subprocess.Popen[Any]") -> bool:
 def _silent(cluster: Path, said: str) -> str:
     """Returns why a cluster does not answer, from what `ray dashboard` said."""
     if "not found" in said and "Head node" in said:
-        return f"the cluster of {cluster} is not up: type `ray up {cluster}`"
+        return (
+            f"the cluster of {cluster} is not up, or was not brought up from this machine:"
+            f" `ray up {cluster}` does that, and ends a sweep that runs there"
+        )
     if "Permission denied" in said:
         return f"the head lets this machine not in: look at auth in {cluster}"
-    return f"no Ray answers on the head of {cluster}: type `ray up {cluster}`"
+    return f"no Ray answers on the head of {cluster}: `ray up {cluster}` starts it again"
 
 
 def connect(address: str, cluster: Path) -> Any:
@@ -196,7 +202,7 @@ def connect(address: str, cluster: Path) -> Any:
     except AuthenticationError as error:
         raise BadInput(
             f"the head of {cluster} does not take the token of this machine: `ray up {cluster}`"
-            " brings it there"
+            " brings it there, and ends a sweep that runs there; or take its owner's token"
         ) from error
     except (ConnectionError, RuntimeError) as error:
         raise BadInput(f"the head of {cluster}: {error}") from error

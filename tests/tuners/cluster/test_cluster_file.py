@@ -13,15 +13,24 @@ from tuners.cluster.cluster_file import check_cluster_file, unchosen_values
 ROOT = Path(__file__).resolve().parents[3]
 AWS, ONPREM = "cluster.yaml", "cluster.onprem.yaml"
 GONE = object()
+# The first bytes of what ssh-keygen made, without and with a passphrase.
+OPENSSH = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA"
+KEYS = {
+    "id_ed25519": f"{OPENSSH}BG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW\n",
+    "locked": f"{OPENSSH}CmFlczI1Ni1jdHIAAAAGYmNyeXB0AAAAGAAAABDoqJTDxH\n",
+    "old": "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n",
+}
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A folder that looks like the project's, of a user who has a token and a key."""
     home, folder = tmp_path / "home", tmp_path / "project"
-    for name in (".ray/auth_token", ".ssh/id_ed25519"):
-        (home / name).parent.mkdir(parents=True)
-        (home / name).write_text("secret")
+    for name in (".ray", ".ssh"):
+        (home / name).mkdir(parents=True)
+    (home / ".ray" / "auth_token").write_text("secret")
+    for name, text in KEYS.items():
+        (home / ".ssh" / name).write_text(text)
     monkeypatch.setenv("HOME", str(home))
     folder.mkdir()
     for entry in ROOT.iterdir():
@@ -181,6 +190,8 @@ ONPREM_MISTAKES = {
     "text for a number": ("min_workers", "all", "min_workers is 'all'", "integer"),
     "node types": ("available_node_types", {}, "available_node_types is given"),
     "autoscaler 2": ("head_start_ray_commands", swap("v2=0", "v2=1"), "RAY_enable_autoscaler_v2=0"),
+    "key with a passphrase": ("auth > ssh_private_key", "~/.ssh/locked", "has a passphrase"),
+    "old key with a passphrase": ("auth > ssh_private_key", "~/.ssh/old", "has a passphrase"),
     "key that is not there": ("auth > ssh_private_key", "~/.ssh/nokey", "~/.ssh/nokey", "no file"),
     "store that is no path": ("setup_commands", swap("=/mnt", "=mnt"), "must begin with / or s3"),
     "no CUDA check without types": ("setup_commands", swap("make", "echo"), "no command installs"),

@@ -22,7 +22,7 @@ from tuners.cluster.examination import (
     look_for_devices,
     train_a_segment,
 )
-from tuners.versions import code_version
+from tuners.versions import program_version
 
 NODE = NodeFacts("10.0.0.1:ab12 (head)", cpus=1.0)
 
@@ -89,7 +89,7 @@ def test_this_machine_is_examined(tmp_path):
     assert found.versions["python"] == platform.python_version()
     assert found.versions["jax"] == version("jax")
     assert found.versions["ray"] == version("ray")
-    assert found.versions["code"] == code_version()
+    assert found.versions["code"] == program_version()
     assert (found.device, found.gpus_in_jax, found.device_error) == ("cpu", 0, "")
     assert found.memory > 0.1
     assert found.store_error == ""

@@ -92,6 +92,13 @@ def test_a_head_that_is_off_is_named(cluster, monkeypatch):
     assert "timed out" in line
 
 
+def test_a_head_behind_another_machine_is_left_to_ssh(cluster, monkeypatch):
+    monkeypatch.setattr(submit.socket, "create_connection", None)  # it is not called
+    provider = "provider: {type: local, head_ip: 192.0.2.1}"
+    cluster.write_text(f"{provider}\nauth: {{ssh_proxy_command: ssh -W %h:%p gate}}")
+    submit.check(cluster)
+
+
 def test_the_shell_on_the_head_sees_the_arguments_as_they_were_typed():
     command = submit.entrypoint("sweeps/reward_search.py", ["--name", "a b; $c", "--seed", "3"])
     assert command == (
@@ -121,7 +128,10 @@ def test_what_is_forwarded_answers_and_ends_with_its_use(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ("RuntimeError: Head node of cluster (shapesweep) not found!", "is not up: type `ray up "),
+        (
+            "RuntimeError: Head node of cluster (shapesweep) not found!",
+            "is not up, or was not br",
+        ),
         ("root@192.0.2.1: Permission denied (publickey).", "look at auth in"),
         ("channel 3: open failed: connect failed: Connection refused", "no Ray answers"),
     ],
