@@ -31,7 +31,7 @@ SYSTEM := chromium:chromium
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-search: setup ## find the best reward shape, laptop size (ARGS)
+search: setup ## search for the best reward shape, of a size that fits this machine (ARGS)
 	@$(PY) sweeps/reward_search.py $(ARGS)
 
 setup: $(INSTALLED) ## make .venv with the locked packages; the other targets do it themselves
@@ -48,7 +48,7 @@ test-services: setup system ## the tests with S3 (moto), a PostgreSQL server and
 
 # The hosts of these tests are namespaces of this machine.
 test-cluster: SYSTEM := ssh:openssh-client sshd:openssh-server ip:iproute2 rsync:rsync
-test-cluster: can-make-hosts setup system ## `ray up` on several hosts and on a fake cloud, for real; needs root and ten minutes (ARGS)
+test-cluster: can-make-hosts setup system ## `ray up` on several hosts and on a fake cloud, for real; needs root and twelve minutes (ARGS)
 	@JAX_PLATFORMS=cpu $(PY) -m pytest -m cluster --durations=10 $(ARGS)
 
 can-make-hosts:

@@ -99,7 +99,7 @@ def main(pairs: int, *, frozen: bool) -> None:
     medians = {away: statistics.median(values) for away, values in seconds.items()}
     print(f"medians {medians[False]:.1f} s and {medians[True]:.1f} s:", end=" ")
     print(f"{medians[True] / medians[False]:.3f} times as long with the server away")
-    writing = [run("track", "--sweep", f"away-{pair}", folder=folder) for pair in range(pairs)]
+    writing = [run("track", f"away-{pair}", folder=folder) for pair in range(pairs)]
     print(f"written afterwards in {statistics.median(writing):.1f} s each (median)")
     server.leave()
 

@@ -31,10 +31,10 @@ class Flags:
     tracking_uri: str | None = field(default_factory=places.tracking_uri)
     """MLflow store or server; $MLFLOW_TRACKING_URI or sqlite:///mlflow.db if not given."""
     runs_dir: Path = field(default_factory=places.runs_dir)
-    """Folder that holds one folder a run."""
+    """Folder that holds one folder a run; $SHAPESWEEP_RUNS_DIR or runs if not given."""
     address: str | None = None
     """Address of a running Ray cluster, or "local" to start Ray here; if not given the cluster of
-    this machine, if one runs."""
+    this machine, if one runs.  A cluster's nodes must share --runs-dir: on AWS give "local"."""
 
 
 def main(flags: Flags) -> int:

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -18,6 +18,7 @@ from tuners.interrupts import take_sigterm_as_ctrl_c
 from tuners.login import hide_login, masked, without_password
 
 FlagsT = TypeVar("FlagsT")
+SweepName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _HELP = ("For full helptext", "Argument helptext")
 _LOG_WIDTH = 110
@@ -106,7 +107,8 @@ def _without_login(flags: FlagsT) -> FlagsT:
     if getattr(flags, "cluster", None) is not None:
         raise BadInput(
             "--tracking-uri holds a password, but the command line of a job can be seen in Ray's"
-            " dashboard: leave it out, and set MLFLOW_TRACKING_URI on the cluster's head"
+            " dashboard: leave it out, and export MLFLOW_TRACKING_URI in the head's"
+            " ~/.shapesweep_secrets (docs/cluster.md)"
         )
     return replace(flags, tracking_uri=hide_login(given))  # type: ignore[type-var]
 

@@ -19,11 +19,12 @@ class Flags:
     sweeps: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME OTHER ...")
     ]
-    """Names of the sweeps, two or more."""
+    """Names of the sweeps, two or more (required)."""
     runs_dir: Path = field(default_factory=places.runs_dir)
-    """Folder that holds one folder a sweep."""
+    """Folder that holds one folder a sweep; $SHAPESWEEP_RUNS_DIR or runs if not given."""
     storage: str | None = field(default_factory=places.default_storage)
-    """Folder of sweeps in a store, such as s3://bucket/runs, where one may be further than here."""
+    """Folder of sweeps in a store, such as s3://bucket/runs, where there may be newer copies;
+    $SHAPESWEEP_STORE/runs if not given and that is such an address."""
     out: Path = Path("compare.html")
     """File to write the figures to."""
 

@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 class Flags:
     """Which cluster, and what a sweep would use there."""
 
-    runs_dir: str = field(default_factory=places.shared_runs)
-    """Folder that holds one folder a sweep, the same on all nodes; or s3://BUCKET/FOLDER, which is
-    $SHAPESWEEP_STORE/runs if not given and that is such an address."""
+    runs_dir: Path = field(default_factory=places.runs_dir)
+    """Folder that holds one folder a sweep, the same on all nodes, where there is no --storage;
+    $SHAPESWEEP_RUNS_DIR or runs if not given."""
+    storage: str | None = field(default_factory=places.default_storage)
+    """Folder in a store that all nodes reach, such as s3://bucket/runs; $SHAPESWEEP_STORE/runs if
+    not given and that is such an address."""
     tracking_uri: str | None = field(default_factory=places.tracking_uri)
     """MLflow store or server; $MLFLOW_TRACKING_URI or sqlite:///mlflow.db if not given."""
     address: str | None = None
-    """Address of a running Ray cluster; if not given the one here, or Ray is started here."""
+    """Address of a running Ray cluster, or "local" to start Ray here; if not given the cluster of
+    this machine, if one runs."""
     expect_gpus: int = 0
     """GPUs that JAX must have on all nodes together."""
     timeout: float = 120.0
@@ -48,15 +52,17 @@ def main(flags: Flags) -> int:
     from sweeps.cli import make_console
     from tuners.errors import BadInput
     from tuners.login import masked
-    from tuners.outputs import check_tracking_uri
+    from tuners.outputs import check_is_folder, check_tracking_uri
     from tuners.ray_settings import apply_ray_settings
     from tuners.spec import DEFAULT_TRACKING_URI
     from tuners.store import check_address
 
     tracking_uri = flags.tracking_uri or DEFAULT_TRACKING_URI
     check_tracking_uri(tracking_uri)
-    if "://" in flags.runs_dir:
-        check_address(flags.runs_dir)
+    if flags.storage is None:
+        check_is_folder(flags.runs_dir)
+    else:
+        check_address(flags.storage)
     if not 0 < flags.timeout < float("inf"):
         raise BadInput(f"timeout is {flags.timeout:g} s, but must be above 0 and finite")
     if flags.expect_gpus < 0:
@@ -67,7 +73,7 @@ def main(flags: Flags) -> int:
 
     with joined(flags.address, "sweeps/doctor.py"):
         found = diagnose(
-            flags.runs_dir,
+            flags.storage or str(flags.runs_dir),
             tracking_uri,
             expect_gpus=flags.expect_gpus,
             timeout=flags.timeout,

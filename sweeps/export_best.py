@@ -11,6 +11,7 @@ from pathlib import Path
 import tyro
 
 from sweeps import places
+from sweeps.cli import SweepName
 from sweeps.places import find_sweep
 
 
@@ -18,18 +19,19 @@ from sweeps.places import find_sweep
 class Flags:
     """Which sweep, and where to."""
 
-    sweep: str
+    sweep: SweepName
     """Name of the sweep."""
     out: Path = Path("best")
     """Folder to write; it must not exist."""
     runs_dir: Path = field(default_factory=places.runs_dir)
-    """Folder that holds one folder a sweep."""
+    """Folder that holds one folder a sweep; $SHAPESWEEP_RUNS_DIR or runs if not given."""
     storage: str | None = field(default_factory=places.default_storage)
-    """Folder of sweeps in a store, such as s3://bucket/runs, if it is not here."""
+    """Folder of sweeps in a store, such as s3://bucket/runs, where there may be a newer copy of it;
+    $SHAPESWEEP_STORE/runs if not given and that is such an address."""
     tracking_uri: str | None = None
     """MLflow store or server; the sweep's own if not given."""
     register: tyro.conf.FlagConversionOff[bool] = True
-    """Whether to register the policy as an MLflow model."""
+    """--register False leaves out registering the policy as an MLflow model."""
 
 
 def main(flags: Flags) -> int:

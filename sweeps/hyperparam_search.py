@@ -1,7 +1,7 @@
 """Find the PPO hyperparameters that solve a task soonest and best with the hand-tuned reward.
 
 As reward_search.py, but in PPO's learning rate, discount, lambda, clip range, entropy bonus,
-gradient norm, first deviation and number of minibatches; the reward stays the hand-tuned one.
+gradient norm, initial deviation and number of minibatches; the reward stays the hand-tuned one.
 Trial 0 has the default settings.
 
 On two cores and no GPU the preset `laptop` takes about two minutes.

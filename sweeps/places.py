@@ -35,11 +35,6 @@ def default_storage() -> str | None:
     return f"{store}/runs" if "://" in store else None
 
 
-def shared_runs() -> str:
-    """Returns the folder of sweeps that all nodes reach: the store's, or else that of sweeps."""
-    return default_storage() or str(runs_dir())
-
-
 def find_sweep(runs_dir: Path, name: str, storage: str | None) -> "SweepSpec":
     """Returns a sweep; its folder is fetched if the store's is further than the one here.
 

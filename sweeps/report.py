@@ -6,23 +6,22 @@ film strips and videos.  It opens without a network.  Takes a few seconds.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from sweeps import places
+from sweeps.cli import SweepName
 
 
 @dataclass(frozen=True)
 class Flags:
     """Which sweep, and where to."""
 
-    sweep: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    sweep: SweepName
     """Name of the sweep."""
     runs_dir: Path = field(default_factory=places.runs_dir)
-    """Folder that holds one folder a sweep."""
+    """Folder that holds one folder a sweep; $SHAPESWEEP_RUNS_DIR or runs if not given."""
     storage: str | None = field(default_factory=places.default_storage)
-    """Folder of sweeps in a store, such as s3://bucket/runs, where one may be further than here."""
+    """Folder of sweeps in a store, such as s3://bucket/runs, where there may be a newer copy of it;
+    $SHAPESWEEP_STORE/runs if not given and that is such an address."""
     out: Path | None = None
     """File to write; report.html in the sweep's folder if not given."""
 

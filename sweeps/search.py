@@ -1,6 +1,5 @@
 """What the search scripts share: from flags to a sweep, and from its result to the terminal."""
 
-import math
 import os
 import sys
 import time
@@ -27,6 +26,7 @@ from tuners.lock import driving
 from tuners.login import masked, without_login
 from tuners.objectives import gap_text
 from tuners.phases import BASELINE
+from tuners.presets import PRESETS
 from tuners.ray_settings import apply_ray_settings, joins_cluster
 from tuners.sequels import begin_with, extend, seeds_spent
 from tuners.space import Domain, load_space
@@ -196,8 +196,14 @@ def _places(flags: Flags) -> dict[str, Any]:
 
 
 def pick_preset(address: str | None) -> str:
-    """Returns the preset for the machine or cluster at hand: SHAPESWEEP_PRESET, if that is set."""
-    if given := os.environ.get("SHAPESWEEP_PRESET"):
+    """Returns the preset for the machine or cluster at hand: SHAPESWEEP_PRESET, if that is set.
+
+    Raises:
+        BadInput: that is no preset.
+    """
+    if (given := os.environ.get("SHAPESWEEP_PRESET") or "auto") != "auto":
+        if given not in PRESETS:
+            raise BadInput(f"SHAPESWEEP_PRESET is '{given}'; allowed: auto, {', '.join(PRESETS)}")
         return given
     if joins_cluster(address):
         return "cluster"
@@ -237,7 +243,7 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
     console.print(f"\n[bold]{verdict(comparison, winner)}[/bold]")
     if remark := seen_before(spec):
         console.print(remark)
-    if math.isfinite(comparison.over_tuning):
+    if comparison.over_tuning is not None:
         console.print(
             f"Over-tuning gap ({spec.judge.title} in the search minus that in the test):"
             f" {gap_text(comparison.over_tuning)}.",
@@ -286,7 +292,7 @@ def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
     if not tracked:
         console.print(
             f"[yellow]MLflow lacks part of the sweep ({spec.folder / MLFLOW_LOG} says why); once it"
-            f" takes it, run: python sweeps/track.py --sweep {spec.name}{runs}[/yellow]",
+            f" takes it, run: python sweeps/track.py {spec.name}{runs}[/yellow]",
         )
     report = spec.folder / REPORT_FILE
     if report.exists():
@@ -299,7 +305,7 @@ def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
         command = f"mlflow ui --backend-store-uri {spec.tracking_uri}"
         console.print(f"  compare   {command}")
         console.print(f"            then http://127.0.0.1:5000/{link}", soft_wrap=True)
-    export = f"python sweeps/export_best.py --sweep {spec.name}{runs} --out best"
+    export = f"python sweeps/export_best.py {spec.name}{runs} --out best"
     console.print(f"  export    {export}")
     if spec.media:
         console.print(f"  watch     {spec.folder / 'media'}/*.mp4")

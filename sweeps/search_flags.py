@@ -18,7 +18,8 @@ class Flags:
     name: str | None = None
     """Name of the sweep; task and time if not given."""
     resume: str | None = None
-    """Name of an interrupted sweep to go on with, as it was begun."""
+    """Name of an interrupted sweep to go on with, as it was begun: beside it only --runs-dir,
+    --storage, --address and --cluster."""
     extend: str | None = None
     """Name of a finished sweep to add --num-trials trials to."""
     warm_start: str | None = None
@@ -34,7 +35,8 @@ class Flags:
     """Trials of the search, the baseline included; with --extend those to add.  If not given the
     preset's, or with searcher grid its points and the baseline."""
     budget: int | None = None
-    """Environment steps a trial may train, per seed; the preset's if not given."""
+    """Environment steps a trial may train, per seed, cut to whole segments; the preset's if not
+    given."""
     seeds_per_trial: int | None = None
     """Seeds trained side by side in each trial, in all phases; the preset's if not given."""
     scheduler: str | None = None
@@ -61,10 +63,11 @@ class Flags:
     validation_seeds: int | None = None
     """Seeds of each of them; the preset's if not given."""
     test_seeds: int | None = None
-    """Seeds of winner and baseline in the final test; the preset's if not given."""
+    """Seeds of winner, baseline and the score as reward in the final test; the preset's if not
+    given."""
     media: bool | None = None
-    """False leaves out film strips, videos, plots and the report, which report.py makes later.
-    True if not given."""
+    """--media False leaves out film strips, videos, plots and the report, which report.py makes
+    later.  True if not given."""
     tracking_uri: str | None = None
     """MLflow store or server; $MLFLOW_TRACKING_URI or sqlite:///mlflow.db if not given."""
     runs_dir: Path | None = None
@@ -77,7 +80,7 @@ class Flags:
     this machine, if one runs."""
     cluster: Path | None = None
     """File of a cluster that `ray up` made: the search runs there, as a job that needs no
-    terminal.  All other flags are the script's on its head."""
+    terminal.  Other flags are read on its head, but --space is a file here."""
 
 
 def as_arguments(flags: Flags) -> list[str]:

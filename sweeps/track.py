@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeps import places
+from sweeps.cli import SweepName
 
 
 @dataclass(frozen=True)
 class Flags:
     """Which sweep, and where to."""
 
-    sweep: str
+    sweep: SweepName
     """Name of the sweep."""
     runs_dir: Path = field(default_factory=places.runs_dir)
-    """Folder that holds one folder a sweep."""
+    """Folder that holds one folder a sweep; $SHAPESWEEP_RUNS_DIR or runs if not given."""
     storage: str | None = field(default_factory=places.default_storage)
-    """Folder of sweeps in a store, such as s3://bucket/runs, where it may be further than here."""
+    """Folder of sweeps in a store, such as s3://bucket/runs, where there may be a newer copy of it;
+    $SHAPESWEEP_STORE/runs if not given and that is such an address."""
     tracking_uri: str | None = None
     """MLflow store or server; the sweep's own if not given."""
 

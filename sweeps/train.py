@@ -30,15 +30,16 @@ class Flags:
     seed: int | None = None
     """Decides the training seeds; 0 if not given."""
     seeds_per_trial: int | None = None
-    """How many seeds."""
+    """How many seeds; as the config or the preset has it if not given."""
     budget: int | None = None
-    """Environment steps per seed."""
+    """Environment steps per seed, cut to whole segments; as the config or the preset has it if not
+    given."""
     video_every: int = 0
     """Film the policy every so many segments; 0 films the last only."""
     tracking_uri: str | None = field(default_factory=places.tracking_uri)
     """MLflow store or server; $MLFLOW_TRACKING_URI or sqlite:///mlflow.db if not given."""
     runs_dir: Path = field(default_factory=places.runs_dir)
-    """Folder that holds one folder a run."""
+    """Folder that holds one folder a run; $SHAPESWEEP_RUNS_DIR or runs if not given."""
 
 
 def main(flags: Flags) -> int:

@@ -63,7 +63,7 @@ def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
     if not tracked:
         console.print(
             f"[yellow]MLflow lacks part of it ({spec.folder / MLFLOW_LOG} says why); once it takes"
-            f" it: python sweeps/track.py --sweep {spec.name}{runs_flag(spec)}[/yellow]",
+            f" it: python sweeps/track.py {spec.name}{runs_flag(spec)}[/yellow]",
         )
     return 0
 

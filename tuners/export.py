@@ -260,7 +260,7 @@ def register(best: Best, out: Path, tracking_uri: str) -> str:
     run_id = read_state(best.folder).get("runs", {}).get(SUMMARY)
     if run_id is None:
         name = best.folder.name
-        raise BadInput(f"MLflow has no run of the sweep; first: sweeps/track.py --sweep {name}")
+        raise BadInput(f"MLflow has no run of the sweep; first: sweeps/track.py {name}")
     size = TASKS[best.config.task].observation_size
     single, index = np.dtype(np.float32), np.dtype(np.int64)
     signature = ModelSignature(

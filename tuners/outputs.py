@@ -1,6 +1,7 @@
 """Where results go, refused before anything begins if they could not be written there."""
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -57,6 +58,18 @@ def check_out_file(path: Path, what: str, suffix: str | None = None) -> None:
         raise BadInput(f"{what} {path} is a folder; name a file in it")
     if suffix is not None and path.suffix.lower() != suffix:
         raise BadInput(f"{what} is {path}, but must end in {suffix}")
+
+
+def check_is_folder(runs_dir: Path) -> None:
+    """Refuses an address as the folder of sweeps: it would become folders called "s3:" and so on.
+
+    Raises:
+        BadInput: how to give one.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(runs_dir)):
+        raise BadInput(
+            "runs_dir is an address, but must be a folder here; give s3://bucket/runs as --storage"
+        )
 
 
 def check_writable(path: Path, what: str) -> None:

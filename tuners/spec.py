@@ -19,7 +19,7 @@ from tuners.layout import SPEC_FILE, sweep_address
 from tuners.login import without_password
 from tuners.names import check_name
 from tuners.objectives import OBJECTIVES, PARETO, Objective
-from tuners.outputs import check_tracking_uri, check_writable
+from tuners.outputs import check_is_folder, check_tracking_uri, check_writable
 from tuners.presets import PRESETS, preset_for
 from tuners.ray_settings import PRECISIONS
 from tuners.reading import read_yaml
@@ -349,6 +349,7 @@ def prepare(spec: SweepSpec, *, resume: bool) -> None:
     """
     check_installed(spec.searcher)
     check_tracking_uri(spec.tracking_uri)
+    check_is_folder(spec.runs_dir)
     check_writable(spec.folder, "output folder")
     if spec.storage is not None:
         check_store(spec.storage, None if resume else spec.name)

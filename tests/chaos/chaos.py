@@ -125,7 +125,7 @@ def check(world: World, variant: str, reference: Path) -> None:
     assert_whole(world.folder)
     assert_nothing_lost(world)
     if "MLflow lacks" in world.running.output:
-        world.scripts.succeed("track", "--sweep", NAME, seconds=PATIENCE)
+        world.scripts.succeed("track", NAME, seconds=PATIENCE)
     assert_one_run_a_trial(world.tracking_uri, world.folder)
     assert_same(world.folder, reference, VARIANTS[variant].compared)
     assert_tidy(world.folder)

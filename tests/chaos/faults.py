@@ -199,7 +199,7 @@ def server_set_back(world: World, draw: random.Random) -> None:
     copy.replace(world.server.store)
     world.server.start()
     if not goes_on:  # nobody follows it any more
-        world.scripts.succeed("track", "--sweep", NAME)
+        world.scripts.succeed("track", NAME)
 
 
 class _Broken(BaseHTTPRequestHandler):

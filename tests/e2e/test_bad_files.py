@@ -131,7 +131,7 @@ def without_column(name: str) -> Callable[[], None]:
     return change
 
 
-EXPORT, REPORT = "export_best --sweep done --out new", "report done"
+EXPORT, REPORT = "export_best done --out new", "report done"
 # Of a sweep's files: what happened to one, what is typed then, and what its one line must hold.
 FILES: dict[str, tuple[Callable[[], None], str, str]] = {
     "no comparison": (put("comparison.json", ""), EXPORT, "comparison.json is damaged"),
@@ -160,11 +160,11 @@ FILES: dict[str, tuple[Callable[[], None], str, str]] = {
     "half a trial": (spec_with(num_trials=1.5), REPORT, "num_trials is 1.5"),
     "a spec of no task": (spec_with(base={"task": "x"}), REPORT, "task is 'x'"),
     "a store of nobody": (spec_with(storage="ftp://host"), REPORT, "s3://, file://"),
-    "a list of URIs": (spec_with(tracking_uri=["a"]), "track --sweep done", "tracking_uri"),
+    "a list of URIs": (spec_with(tracking_uri=["a"]), "track done", "tracking_uri"),
     "an entry of nobody": (spec_with(colour="red"), REPORT, "sweep.yaml is damaged"),
     "a password": (
         spec_with(tracking_uri="http://me:planted@host"),
-        "track --sweep done",
+        "track done",
         "MLFLOW_TRACKING_URI",
     ),
     "a password that is not kept": (
@@ -174,7 +174,7 @@ FILES: dict[str, tuple[Callable[[], None], str, str]] = {
     ),
     "a server's password that is not kept": (
         spec_with(tracking_uri="http://me:***@host"),
-        "track --sweep done",
+        "track done",
         "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     ),
 }

@@ -137,7 +137,7 @@ def test_files_go_beside_the_sweeps_where_a_database_keeps_none(tracked):
 
 
 def test_the_best_is_registered_in_postgresql(tracked):
-    printed = tracked.scripts.succeed("export_best", "--sweep", "tracked", "--out", "best")
+    printed = tracked.scripts.succeed("export_best", "tracked", "--out", "best")
     assert "registered as models:/shapesweep-swingup/1" in printed
 
 

@@ -129,7 +129,7 @@ def test_a_secret_would_be_noticed(tmp_path):
 
 def test_what_mlflow_lacks_can_be_written_with_the_login_given_again(told, server):
     scripts = told.scripts
-    track = ("track", "--sweep", "told")
+    track = ("track", "told")
     uri = f"http://me:{PASSWORD}@127.0.0.1:{server.port}"
     again = scripts.run(*track, "--tracking-uri", uri)
     assert again.code == 1

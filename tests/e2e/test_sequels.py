@@ -111,7 +111,7 @@ def test_a_population_ends_with_a_schedule(population):
 
 def test_a_schedule_is_exported_and_trained_again(population):
     scripts: Scripts = population.scripts
-    scripts.succeed("export_best", "--sweep", "pbt", "--out", "best", "--register", "False")
+    scripts.succeed("export_best", "pbt", "--out", "best", "--register", "False")
     config = load_config(scripts.folder / "best" / "config.yaml")
     said = scripts.succeed("train", "--config", "best/config.yaml", "--name", "again")
     assert f"{config.full_length:,}" in said

@@ -156,7 +156,7 @@ def test_a_name_in_the_bucket_is_taken(stored, served):
 def test_the_best_is_exported_from_the_bucket_alone(stored, served):
     """On a laptop that has never seen the sweep."""
     scripts = served.scripts("laptop")
-    arguments = ("--sweep", "stored", "--out", "best", "--register", "False", "--storage", STORAGE)
+    arguments = ("stored", "--out", "best", "--register", "False", "--storage", STORAGE)
     scripts.succeed("export_best", *arguments)
     written = {path.name for path in (scripts.folder / "best").iterdir()}
     assert {"policy.safetensors", "config.yaml", "video.mp4"} <= written

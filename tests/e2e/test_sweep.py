@@ -69,7 +69,7 @@ def test_the_final_table_and_what_to_run_next_are_printed(smoke: Sweep):
     for command in (
         "report    runs/smoke/report.html",
         "mlflow ui",
-        "export_best.py --sweep smoke",
+        "export_best.py smoke",
     ):
         assert command in printed
     assert not re.search(r"warning|error|failed|Traceback", printed, re.IGNORECASE)

@@ -43,7 +43,7 @@ def test_a_search_ends_in_a_simulator_of_others(make_scripts, task, simulator, h
     search = ("--preset", "smoke", "--task", task, "--budget", "4096", "--grace-period", "2048")
     finished = scripts.run("reward_search", *search, "--num-trials", "2", "--name", "small")
     assert finished.code == 0, finished
-    finished = scripts.run("export_best", "--sweep", "small", "--out", "best")
+    finished = scripts.run("export_best", "small", "--out", "best")
     assert finished.code == 0, finished
     finished = scripts.run("evaluate", "best", "--in", simulator, "--episodes", "3")
     assert finished.code == 0, finished

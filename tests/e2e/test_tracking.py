@@ -91,7 +91,7 @@ def test_a_sweep_ends_well_although_no_server_answers(unanswered):
 
 def test_it_says_that_mlflow_lacks_it_and_what_to_do(unanswered):
     assert "MLflow lacks" in unanswered.finished.stdout
-    assert "python sweeps/track.py --sweep away" in unanswered.finished.stdout
+    assert "python sweeps/track.py away" in unanswered.finished.stdout
 
 
 def test_it_leaves_no_store_of_its_own(unanswered):
@@ -101,13 +101,13 @@ def test_it_leaves_no_store_of_its_own(unanswered):
 
 def test_a_command_later_the_server_holds_everything(unanswered):
     scripts, url = unanswered.scripts, unanswered.tracking_uri
-    while_away = scripts.run("track", "--sweep", "away")
+    while_away = scripts.run("track", "away")
     assert while_away.code == 1
     assert while_away.stderr.count("\n") == 1
     assert url in while_away.stderr
     with mlflow_server(scripts, url):
         for _ in range(2):  # once more changes nothing
-            scripts.succeed("track", "--sweep", "away")
+            scripts.succeed("track", "away")
             runs = mlflow_runs(url, "away")
             counts = Counter(run.data.tags["trial"] for run in runs)
             assert counts == dict.fromkeys([*trials_once(unanswered.folder), "sweep"], 1)

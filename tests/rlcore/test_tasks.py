@@ -120,6 +120,6 @@ def test_its_constants_are_traced_and_its_limits_are_not(task):
 
 
 def test_its_reward_shapes_can_be_made(task):
-    assert "baseline" in SHAPES[task.name]
+    assert {"baseline", "task_score"} <= set(SHAPES[task.name])
     for values in SHAPES[task.name].values():
         make_reward_params(TERMS[task.name], values)

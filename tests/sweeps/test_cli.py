@@ -43,7 +43,7 @@ SCRIPTS = {
 }
 SHOWN_AS = {
     ("evaluate", "simulator"): "--in",
-    ("report", "sweep"): "NAME",
+    **{(script, "sweep"): "NAME" for script in ("report", "export_best", "track")},
     ("compare", "sweeps"): "NAME OTHER",
 }
 
@@ -249,7 +249,7 @@ def run_script(name, *arguments, cwd):
     [
         ("reward_search", ["--num-trial", "3"], "--num-trial"),
         ("reward_search", ["--preset", "tiny"], "preset is 'tiny'; allowed: smoke, laptop"),
-        ("export_best", [], "--sweep"),
+        ("export_best", [], "NAME"),
         ("train", ["--resume", "missing"], "no sweep 'missing' in runs; the latest there: none"),
         ("report", [], "NAME"),
         ("report", ["missing"], "no sweep 'missing' in runs; the latest there: none"),

@@ -68,7 +68,7 @@ def _finalists(record: SweepRecord) -> Iterator[str]:
     yield paragraph(
         "Over all seeds of a phase. Finalists are chosen by the search and the winner"
         " by the validation; a choice flatters the numbers it is made by, so each step to the right"
-        " tends to be lower. Only the winner and the baseline are tested.",
+        " tends to be lower. Of these only the winner and the baseline are tested.",
         "note",
     )
 

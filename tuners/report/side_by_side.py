@@ -1,7 +1,6 @@
 """Sweeps of one task side by side: what each found, and what it spent on it."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from tuners.validate import COLUMNS
 TITLES = (
     *("searcher", "scheduler", "objective", "trials", "env_steps of the search", "winner"),
     *(column.title for column in COLUMNS.values()),
-    *("P(better)", "over-tuning gap"),
+    *(f"P(beats {BASELINE})", "over-tuning gap"),
 )
 CONSTANTS = "constants"
 _NOT_YET = ("–", "")
@@ -124,7 +123,7 @@ def _column(record: SweepRecord) -> list[Cell]:
     better = gap = "–"
     if found is not None and (sure := found.improvement.get(BASELINE)):
         better = " / ".join(f"{sure[name].value:.2f}" for name in COLUMNS)
-    if found is not None and math.isfinite(found.over_tuning):
+    if found is not None and found.over_tuning is not None:
         gap = gap_text(found.over_tuning)
     winner = "baseline" if record.winner == BASELINE else record.winner
     return [
@@ -225,9 +224,9 @@ def write_comparison(records: Sequence[SweepRecord], path: Path) -> None:
         table(["", *(record.spec.name for record in records)], lines_of(records)),
         paragraph(
             "Final score, area and steps are the winner's on test seeds, interquartile mean and"
-            " 95 % interval; P(better) is the probability that the winner is better than the"
-            " baseline in each of the three. Whoever picks a sweep by this table chooses by the"
-            " test: its figures are flattered then, and fresh seeds would tell.",
+            " 95 % interval; P(beats baseline) is the probability that the winner is better than"
+            " the baseline, in each of the three in this order. Whoever picks a sweep by this table"
+            " chooses by the test: its figures are flattered then, and fresh seeds would tell.",
             "note",
         ),
         section(

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 
-import numpy as np
-
 from rlcore.files import replacing
 from tuners.config import value_of
 from tuners.describe import describe_change
@@ -169,7 +167,7 @@ def _tiles(record: SweepRecord) -> Iterator[str]:
     if better := record.comparison.improvement.get(BASELINE):
         title = f"probability that the winner is better in {COLUMNS[judged].title}"
         yield tile(f"{better[judged].value:.2f}", f"{title}, {interval(better[judged], 2)}")
-    if np.isfinite(record.comparison.over_tuning):
+    if record.comparison.over_tuning is not None:
         gap = gap_text(record.comparison.over_tuning)
         yield tile(gap, f"over-tuning gap: {record.spec.judge.title} in the search minus the test")
 

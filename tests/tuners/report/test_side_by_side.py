@@ -46,7 +46,7 @@ def test_the_table_has_what_there_is(records):
     assert lines["winner"] == [WINNER, "not finished"]
     assert lines["final score"][0][0] == "735"
     assert lines["final score"][1] == ("–", "")
-    assert lines["P(better)"] == ["1.00 / 1.00 / 1.00", "–"]
+    assert lines["P(beats baseline)"] == ["1.00 / 1.00 / 1.00", "–"]
     assert lines["over-tuning gap"] == ["+165", "–"]
 
 
