@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rlcore.ppo.config import HYPERPARAMETERS, STATIC, Hyperparameters, PPOConfig
 from rlcore.rewards import COMBINATIONS, SHAPES, TERMS
@@ -17,7 +17,7 @@ from rlcore.rewards.compose import MULTIPLIED, reward_defaults
 from rlcore.tasks import TASKS
 from tuners.errors import BadInput
 from tuners.reading import read_yaml
-from tuners.space import Choice, Route, Space, hint_for_text, is_number
+from tuners.space import Choice, Space, hint_for_text, is_number
 
 # name: (lowest, highest, whether the lowest itself is allowed)
 _RANGES: dict[str, tuple[float, float, bool]] = {
@@ -40,6 +40,7 @@ _TERM_RANGES = {
     "reward.calm.margin": (0.0, 1e6, False),
 }
 _MOST_STEPS = 2**31 - 1  # a trainer counts them in 32 bits
+Route = Literal["static", "hyperparameter", "reward", "task"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The search space: typed domains by name, and where each name goes in a trial's config.
+"""The search space: typed domains by name; ``tuners/config.py`` has where each name goes.
 
 A name is routed by its form: ``reward.<term>.<parameter>`` and ``reward.combine`` to the reward
 shape, ``task.<constant>`` to the task, and a plain name to PPO's hyperparameters (traced) or its
@@ -11,14 +11,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from tuners.errors import BadInput
 from tuners.reading import read_yaml
 
-Route = Literal["static", "hyperparameter", "reward", "task"]
 MAX_GRID = 100_000
 _EXPONENT = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+")
 

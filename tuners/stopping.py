@@ -120,7 +120,7 @@ class SearchPhaseMedian(SearchPhase):
     """Median stopping (Golovin et al. 2017) over the search phase.
 
     A trial whose best objective is below the median of the others' running means is stopped.
-    Tune's own rule takes all means anew at each report; here they are kept, in rising order.
+    Tune's own rule takes all means anew at each report; here they are kept.
     """
 
     def __init__(self, metric: str, grace_period: int) -> None:
@@ -130,7 +130,7 @@ class SearchPhaseMedian(SearchPhase):
         self._grace_period = grace_period
         self._reports: dict[str, _Reports] = {}
         # By env_steps: of each job that has come so far, the mean of its reports until then.
-        self._means: dict[int, list[float]] = {}
+        self._means: dict[int, dict[str, float]] = {}
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Counts the last report."""
@@ -160,11 +160,9 @@ class SearchPhaseMedian(SearchPhase):
         now = result["env_steps"]
         if not self._take_in(job, result) or now < self._grace_period:
             return TrialScheduler.CONTINUE
-        others, reports = self._means[now].copy(), self._reports[job]
-        own = self._mean(reports, now)
-        if math.isfinite(own):
-            del others[bisect.bisect_left(others, own)]
-        if len(others) < _FEWEST_OTHERS or max(reports.values) >= statistics.median(others):
+        others = [mean for other, mean in self._means[now].items() if other != job]
+        best = max(self._reports[job].values)
+        if len(others) < _FEWEST_OTHERS or best >= statistics.median(others):
             return TrialScheduler.CONTINUE
         return TrialScheduler.STOP
 
@@ -176,27 +174,24 @@ class SearchPhaseMedian(SearchPhase):
         if now <= before:
             return False
         if now >= self._grace_period and now not in self._means:
-            self._means[now] = []
-            for other in self._reports.values():
-                if other.times and other.times[-1] >= now:
-                    self._insert(other, now)
+            self._means[now] = {}
+            for other, earlier in self._reports.items():
+                if earlier.times and earlier.times[-1] >= now:
+                    self._note_mean(other, now)
         reports.times.append(now)
         reports.values.append(result[self._metric])
         for time in self._means:
             if before < time <= now:
-                self._insert(reports, time)
+                self._note_mean(job, time)
         return True
 
-    def _insert(self, reports: "_Reports", time: int) -> None:
-        mean = self._mean(reports, time)
-        if math.isfinite(mean):
-            bisect.insort(self._means[time], mean)
-
-    def _mean(self, reports: "_Reports", until: int) -> float:
-        """Returns the mean of a job's reports from the grace period on, NaN if there is none."""
+    def _note_mean(self, job: str, until: int) -> None:
+        """Keeps the mean of a job's reports from the grace period on, if there is one."""
+        reports = self._reports[job]
         first = bisect.bisect_left(reports.times, self._grace_period)
         last = bisect.bisect_right(reports.times, until)
-        return statistics.fmean(reports.values[first:last]) if first < last else math.nan
+        if first < last and math.isfinite(mean := statistics.fmean(reports.values[first:last])):
+            self._means[until][job] = mean
 
 
 @dataclass(frozen=True)
@@ -210,7 +205,7 @@ class _Reports:
 def replay(scheduler: Any, rows: Iterable[dict[str, Any]]) -> set[str]:
     """Returns the jobs that ``rows`` of reports bid a scheduler stop; none if it stops nobody.
 
-    It remembers them from then on.
+    It remembers the reports from then on.
     """
     return scheduler.replay(rows) if isinstance(scheduler, SearchPhase) else set()
 

@@ -60,15 +60,16 @@ class PPOConfig:
         Raises:
             ValueError: one plain line, what was given and what is allowed.
         """
-        for name in _COUNTS:
-            value = getattr(self, name)
+        for entry in fields(self):
+            name, value = entry.name, getattr(self, entry.name)
+            if entry.type is bool and not isinstance(value, bool):
+                raise ValueError(f"{name} is {value!r}; allowed: true, false")
+            if entry.type is not int:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}, but must be a whole number of at least 1")
             if value > MAX_COUNT:
                 raise ValueError(f"{name} is {value}, but must be at most {MAX_COUNT:,}")
-        for name in _FLAGS:
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: true, false")
         if not self.hidden_sizes or any(type(n) is not int or n < 1 for n in self.hidden_sizes):
             raise ValueError(
                 f"hidden_sizes is {self.hidden_sizes}; allowed: one or more widths >= 1"
@@ -89,7 +90,7 @@ class PPOConfig:
             nearest = _nearest_divisors(total, self.num_minibatches)
             raise ValueError(
                 f"num_minibatches is {self.num_minibatches}, but must divide {shuffled} = {total};"
-                f" the nearest are {nearest}"
+                f" {nearest}"
             )
 
     @property
@@ -103,17 +104,6 @@ class PPOConfig:
         return self.steps_per_update * self.updates_per_segment
 
 
-_COUNTS = (
-    "num_envs",
-    "rollout_length",
-    "num_minibatches",
-    "epochs",
-    "action_repeat",
-    "updates_per_segment",
-    "seeds_per_trial",
-    "evaluation_episodes",
-)
-_FLAGS = ("normalize_reward", "clip_value")
 _CHOICES = {
     "activation": ACTIVATIONS,
     "optimizer": OPTIMIZERS,
@@ -125,9 +115,9 @@ _CHOICES = {
 def _nearest_divisors(total: int, wanted: int) -> str:
     small = [n for n in range(1, math.isqrt(total) + 1) if total % n == 0]
     divisors = [*small, *(total // n for n in small)]
-    below = max(n for n in divisors if n < wanted) if wanted > 1 else 1
-    above = min((n for n in divisors if n > wanted), default=total)
-    return f"{below} and {above}"
+    below = max(n for n in divisors if n < wanted)
+    above = min((n for n in divisors if n > wanted), default=None)
+    return f"the largest is {below}" if above is None else f"the nearest are {below} and {above}"
 
 
 Scalar = Float[Array, ""] | float

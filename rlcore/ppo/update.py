@@ -1,4 +1,4 @@
-"""One PPO update: advantages, minibatches, gradient steps."""
+"""One PPO update: minibatches and gradient steps."""
 
 import math
 from dataclasses import replace
@@ -21,7 +21,7 @@ CPU_PASS = (512, 2048)
 
 @struct.dataclass
 class Samples:
-    """What the losses read, one row a sample; flattened from [T, B]."""
+    """What the losses read, one row a sample; ``optimize`` is given [T, B] of them."""
 
     observation: Float[Array, "*batch O"]
     action: Num[Array, "*batch D"]

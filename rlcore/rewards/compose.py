@@ -52,8 +52,7 @@ class RewardParams:
     Attributes:
         combine: index into ``COMBINATIONS``.
         clip: 1 to clip the factors of a product to [0, 1], 0 to take them as they are.
-        weights: one number a term.
-        switches: 1 for a term in use, 0 for one left out, whatever its weight.
+        weights: one number a term; 0 for one that is switched off.
         potentials: the weight of each term in the potential; none for those that use the action.
         parameters: the terms' inner parameters.
     """
@@ -61,7 +60,6 @@ class RewardParams:
     combine: Int[Array, ""]
     clip: Float[Array, ""]
     weights: dict[str, Float[Array, ""]]
-    switches: dict[str, Float[Array, ""]]
     potentials: dict[str, Float[Array, ""]]
     parameters: dict[str, dict[str, Float[Array, ""]]]
 
@@ -92,8 +90,10 @@ def make_reward_params(terms: Mapping[str, Term], values: Mapping[str, Any]) -> 
     return RewardParams(
         combine=jnp.asarray(COMBINATIONS.index(shape["combine"]), jnp.int32),
         clip=number("clip"),
-        weights={name: number(f"{name}.weight") for name in terms},
-        switches={name: number(f"{name}.on") for name in terms},
+        weights={
+            name: jnp.asarray(float(shape[f"{name}.weight"]) * bool(shape[f"{name}.on"]))
+            for name in terms
+        },
         potentials={
             name: number(f"{name}.potential")
             for name, term in terms.items()
@@ -158,7 +158,7 @@ def shaped_reward(
 def _combine(
     terms: Mapping[str, Term], params: RewardParams, values: dict[str, Float[Array, "*batch"]]
 ) -> Float[Array, "*batch"]:
-    weights = {name: params.weights[name] * params.switches[name] for name in terms}
+    weights = params.weights
     total = sum(weights[name] * value for name, value in values.items())
     mean = total / _or_one(sum(map(jnp.abs, weights.values()), jnp.zeros(())))
     product, logarithm, exponents = jnp.ones_like(total), jnp.zeros_like(total), jnp.zeros(())
@@ -176,5 +176,5 @@ def _combine(
 
 
 def _or_one(weight: Float[Array, ""]) -> Float[Array, ""]:
-    """Returns the weight, or 1 in place of 0: of nothing, the mean is 0 as the sum is."""
+    """Returns the weight if it is above 0, else 1: of nothing, the mean is 0 as the sum is."""
     return jnp.where(weight > 0, weight, 1.0)

@@ -26,7 +26,7 @@ from tuners.store import at_hand
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A trial as it was after a segment, on the host."""
+    """A trial's state after a segment, on the host; it is written before the trial asks again."""
 
     progress: Progress
     state: TrainState
@@ -116,7 +116,6 @@ class Pack:
         if entry["resume_from"] is not None:
             with at_hand(entry["resume_from"]) as folder:
                 state = progress.read_checkpoint(folder, state)
-            progress.follow_schedule()
         self.leave(job)
         self._open(state, progress)
         occupant = _Occupant(self._free.pop(), progress)
@@ -132,7 +131,6 @@ class Pack:
         occupant = self._occupants[job]
         template = jax.eval_shape(lambda: take_slot(self._states, occupant.slot))
         state = occupant.progress.read_checkpoint(folder, template)
-        occupant.progress.follow_schedule()
         self._put(occupant, state)
 
     def leave(self, job: str) -> None:
