@@ -72,7 +72,7 @@ class BudgetPlan(Plan):
 
 def search(arm: str, repeat: int) -> dict[str, Any]:
     """Returns what an arm found: the winner's test columns, and what it took."""
-    from tuners.adapter import outcome_of
+    from tuners.objectives import Outcome
     from tuners.schedulers import SCHEDULERS
     from tuners.stopping import replay
     from tuners.trial import Trial
@@ -91,7 +91,7 @@ def search(arm: str, repeat: int) -> dict[str, Any]:
                 stopped = not row["done"] and bool(replay(scheduler, [row]))
         reason = "asha" if stopped else "diverged" if row["diverged"] else "budget"
         rows[job.name] = row
-        plan.end(job.name, outcome_of(row, reason))
+        plan.end(job.name, Outcome.from_row(row, reason))
     tested = [row for row in rows.values() if row["phase"] == "test"]
     columns = ("final_score", "area", "steps_to_threshold")
     winner = str(plan.winner)

@@ -5,7 +5,7 @@ import errno
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,7 +201,7 @@ class SweepCallback(_NotSaved, Callback):
         last = trial.last_result or {}
         reason = last.get("stop_reason")
         if reason not in (None, "interrupted"):
-            self._end(trial, job, outcome_of(last, reason), last)
+            self._end(trial, job, Outcome.from_row(last, reason), last)
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -241,7 +241,7 @@ class SweepCallback(_NotSaved, Callback):
         self._begin(job)  # it may have failed each time before it ran
         floor = {"objective": self._plan.floor(job.name), "seed_objectives": None}
         last = {**(trial.last_result or {}), **floor}
-        self._end(trial, job, outcome_of(last, "error"), last)
+        self._end(trial, job, Outcome.from_row(last, "error"), last)
 
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
@@ -379,15 +379,3 @@ def _delete(checkpoint: Any) -> None:
 def _relative(path: str) -> str:
     """Returns the name, in the sweep's folder, of what Tune wrote there or in the store."""
     return f"{SESSION}{path.rpartition(f'/{SESSION}')[2]}"
-
-
-def outcome_of(row: Mapping[str, Any], stop_reason: str) -> Outcome:
-    """Returns the outcome of a job from its last report or its row in the trials table."""
-    return Outcome(
-        objective=float(row["objective"]),
-        stop_reason=stop_reason,
-        env_steps=row.get("env_steps") or 0,
-        final_score=row.get("final_score") or 0.0,
-        steps_to_threshold=row.get("steps_to_threshold") or 0.0,
-        seed_objectives=tuple(row.get("seed_objectives") or ()),
-    )

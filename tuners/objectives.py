@@ -5,6 +5,7 @@ Every objective is a column of the final table, so a search looks for what the t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -101,6 +102,18 @@ class Outcome:
     steps_to_threshold: float = 0.0
     seed_objectives: tuple[float, ...] = ()
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], stop_reason: str) -> "Outcome":
+        """Returns the outcome of a job from its last report or its row in the trials table."""
+        return cls(
+            objective=float(row["objective"] or 0.0),
+            stop_reason=stop_reason,
+            env_steps=row.get("env_steps") or 0,
+            final_score=row.get("final_score") or 0.0,
+            steps_to_threshold=row.get("steps_to_threshold") or 0.0,
+            seed_objectives=tuple(row.get("seed_objectives") or ()),
+        )
+
     @property
     def rank(self) -> tuple[float, float]:
         """Sorts trials, the best first: where none gets above the threshold, by final score."""
@@ -115,6 +128,12 @@ def objective_text(value: float) -> str:
 def gap_text(value: float) -> str:
     """Returns a difference of objectives as a person reads it, with its sign."""
     return f"{value:+.0f}" if abs(value) >= 10 else f"{value:+.2f}"
+
+
+def ranked(outcomes: Mapping[str, Outcome], objective: str) -> list[str]:
+    """Returns rows, the best first; equally good ones stay in their order."""
+    fronts = pareto_ranks(outcomes) if objective == PARETO else dict.fromkeys(outcomes, 0)
+    return sorted(outcomes, key=lambda row: (fronts[row], outcomes[row].rank))
 
 
 def pareto_ranks(outcomes: Mapping[str, Outcome]) -> dict[str, int]:

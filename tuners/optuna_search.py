@@ -149,7 +149,8 @@ class OptunaSearcher:
     def _values(self, outcome: Outcome) -> float | list[float]:
         if len(self._study.directions) == 1:
             return outcome.objective
-        return [outcome.final_score, outcome.steps_to_threshold]
+        score = outcome.final_score if outcome.stop_reason == "budget" else 0.0
+        return [score, outcome.steps_to_threshold]
 
 
 def open_study(folder: Path, objective: str) -> optuna.Study:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from rlcore.rewards import SHAPES
 from tuners.config import TrialConfig, parse_config, value_of
 from tuners.job_names import FIRST_TRIAL, job_name, trial_name, trial_number
-from tuners.objectives import PARETO, Outcome, pareto_ranks
+from tuners.objectives import Outcome, ranked
 from tuners.searchers import SEARCHERS
 from tuners.spec import SweepSpec
 
@@ -231,8 +231,8 @@ class Plan:
             if self.jobs[name].phase == "search" and outcome.stop_reason == "budget"
         }
         full.pop(BASELINE, None)
-        fronts = pareto_ranks(full) if self.spec.objective == PARETO else dict.fromkeys(full, 0)
-        return sorted(full, key=lambda row: (fronts[row], full[row].rank, trial_number(row)))
+        by_number = {row: full[row] for row in sorted(full, key=trial_number)}
+        return ranked(by_number, self.spec.objective)
 
     def _make_job(self, chosen: NextJob) -> Job:
         return Job(*chosen, config=self.config_of(chosen.row))

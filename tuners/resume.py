@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from rlcore.checkpoint import read_metadata
-from tuners.adapter import outcome_of
 from tuners.layout import STATE_FILE, newest_checkpoint
+from tuners.objectives import Outcome
 from tuners.phases import Job, Plan, job_from_row
 from tuners.results import OUTCOME_COLUMNS, ResultsWriter, read_segments
 from tuners.spec import SweepSpec
@@ -32,14 +32,14 @@ def restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any) 
     for row in writer.trials.values():
         job = job_from_row(row)
         if row["status"] != "running":
-            ended.append((job, outcome_of(row, row["stop_reason"])))
+            ended.append((job, Outcome.from_row(row, row["stop_reason"])))
             continue
         known = last[job.name]["env_steps"] if job.name in last else 0
         checkpoint = newest_checkpoint(spec.folder, job.name, known)
         reason = _end_reason(job, last.get(job.name), checkpoint, spec.scheduler)
         if reason is not None:
             row = _close(writer, job, last[job.name], checkpoint, reason)
-            ended.append((job, outcome_of(row, reason)))
+            ended.append((job, Outcome.from_row(row, reason)))
             continue
         unfinished.append(job)
         if checkpoint is not None:

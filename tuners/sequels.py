@@ -6,6 +6,7 @@ from typing import Any
 from tuners.config import TrialConfig, parse_config, value_of
 from tuners.errors import BadInput
 from tuners.layout import COMPARISON_FILE
+from tuners.objectives import Outcome, ranked
 from tuners.phases import BASELINE
 from tuners.results import read_trials
 from tuners.spec import SweepSpec, check_is_search
@@ -77,7 +78,7 @@ def seeds_spent(before: SweepSpec) -> tuple[int, ...]:
 def best_configs(spec: SweepSpec) -> list[TrialConfig]:
     """Returns the configurations of a sweep's validation, best first.
 
-    Of a sweep that has not got so far, those that trained to the end, by objective; in both cases
+    Of a sweep that has not got so far, those that trained to the end; in both cases
     without the baseline.
 
     Raises:
@@ -88,14 +89,17 @@ def best_configs(spec: SweepSpec) -> list[TrialConfig]:
     comparison = spec.folder / COMPARISON_FILE
     if comparison.exists():
         validated = read_comparison(spec.folder, "validation")["validation"]
-        ranked = [row for row in validated if row in configs]
+        rows = [row for row in validated if row in configs]
     elif spec.scheduler == "pbt":
         raise BadInput(f"the population of sweep '{spec.name}' has not ended its search and test")
     else:
-        full = [t for t in trials if t["stop_reason"] == "budget"]
-        full.sort(key=lambda trial: -(trial["objective"] or 0.0))
-        ranked = [trial["row"] for trial in full[: spec.num_finalists]]
-    return [configs[row] for row in ranked if row != BASELINE]
+        full = {
+            t["row"]: Outcome.from_row(t, "budget")
+            for t in trials
+            if t["stop_reason"] == "budget" and t["row"] != BASELINE
+        }
+        rows = ranked(full, spec.objective)[: spec.num_finalists]
+    return [configs[row] for row in rows if row != BASELINE]
 
 
 def _inside(spec: SweepSpec, config: TrialConfig) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def learned(monkeypatch):
     """Values and mean actions [seed, observation] after learning a probe."""
     monkeypatch.setitem(rewards.TERMS, "probe", PROBE_TERMS)
 
-    def learn(term, *, steps=1.0, gamma=0.5):
+    def learn(term, *, steps=1.0, gamma=0.5, **shape):
         task = Probe(steps)
         numbers = Hyperparameters(learning_rate=5e-3, gamma=gamma, budget=2 * 12800.0)
         state, metrics = train(
@@ -99,7 +99,7 @@ def learned(monkeypatch):
             CONFIG,
             task=task,
             hyperparameters=numbers,
-            reward=make_reward_params(PROBE_TERMS, {f"{term}.weight": 1.0}),
+            reward=make_reward_params(PROBE_TERMS, {f"{term}.weight": 1.0, **shape}),
             segments=2,
         )
         np.testing.assert_array_equal(metrics.diverged, [0, 0])
@@ -150,6 +150,12 @@ def test_a_time_limit_is_no_termination(learned):
     """An endless reward of 1: V = 1 + gamma + gamma^2 ... = 1 / (1 - gamma), not 1 + gamma."""
     values, _ = learned("one", steps=ENDLESS)
     assert_learned(values, 2.0, 2.0, 2.0, 2.0)
+
+
+def test_a_potential_is_taken_off_the_value_with_gamma_and_across_time_limits(learned):
+    """V - phi, with phi the side: 2 - (-1) and 2 - 1.  An episode cut short has no end to pay."""
+    values, _ = learned("one", steps=ENDLESS, **{"side.potential": 1.0})
+    assert_learned(values, 3.0, 1.0, 3.0, 1.0)
 
 
 def test_a_time_limits_value_is_that_of_the_last_observation(learned):

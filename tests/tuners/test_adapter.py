@@ -244,6 +244,16 @@ def test_a_trial_that_failed_for_good(sweep):
     assert sweep.heard[-1] == ("ended", "trial-000")
 
 
+def test_what_a_trial_that_failed_had_reported_counts_no_more(sweep):
+    """Else it might win a validation by its last report."""
+    trial = sweep.start()
+    row = sweep.report(trial, 3, seed_objectives=[9.0, 9.0])
+    assert Outcome.from_row(row, "budget").seed_objectives == (9.0, 9.0)
+    sweep.fail_for_good(trial)
+    assert sweep.plan.outcomes["trial-000"].seed_objectives == ()
+    assert sweep.tables()[0]["trial-000"]["seed_objectives"] is None
+
+
 def test_a_trial_that_failed_before_its_first_report(sweep):
     trial = sweep.start()
     sweep.fail_for_good(trial)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.search_quality import BUDGET, BudgetPlan
 from rlcore.rewards import SHAPES
-from tests.tuners.small import CONFIG, SPACE, budget, names, refusal, small_spec, trial_row
+from tests.tuners.small import CONFIG, SEGMENT, SPACE, budget, names, refusal, small_spec, trial_row
 from tuners.objectives import Outcome
 from tuners.phases import Job, Plan, job_from_row
 from tuners.space import sample
@@ -191,6 +191,31 @@ def test_finalists_and_winner_are_chosen_by_the_objective(spec):
         plan.end(f"validation-{name}-0", Outcome(end[0], "budget", 0, end[1]))
     assert plan.validation == {"trial-002": 700.0, "baseline": 200.0}
     assert plan.winner == "trial-002"
+
+
+def test_with_two_objectives_finalists_are_those_that_none_beats_in_both(tmp_path):
+    plan = Plan(small_spec(tmp_path, objective="pareto", num_finalists=2))
+    ends = {1: (300.0, 900.0, 0.5), 2: (500.0, 800.0, 0.1), 3: (400.0, 700.0, 0.2)}
+    outcomes = [
+        Outcome(area, "budget", final_score=final, steps_to_threshold=steps)
+        for area, final, steps in ends.values()
+    ]
+    search(plan, budget(1.0), *outcomes)
+    assert plan.finalists == ["trial-002", "trial-001"], "trial-003 is behind in both"
+
+
+def test_a_job_that_failed_is_worth_as_much_as_one_that_learned_nothing(tmp_path):
+    plan = Plan(small_spec(tmp_path, objective="steps_to_threshold"))
+    job = plan.next_job()
+    assert plan.floor(job.name) == pytest.approx(-9 * SEGMENT / 1e6)
+
+
+def test_seeds_far_apart_are_no_worse_in_validation_than_a_failure(tmp_path):
+    plan = Plan(small_spec(tmp_path, spread_penalty=5.0))
+    search(plan, budget(100.0), budget(900.0), budget(800.0), budget(50.0))
+    plan.end(plan.next_job().name, Outcome(450.0, "budget", seed_objectives=(900.0, 0.0)))
+    plan.end(plan.next_job().name, FAILED)
+    assert plan.validation == {"baseline": 0.0, "trial-001": 0.0}
 
 
 def test_validation_is_the_mean_over_batches(tmp_path):

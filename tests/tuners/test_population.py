@@ -2,6 +2,7 @@
 
 import math
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,7 +116,21 @@ def test_a_member_that_failed_takes_over_from_a_good_one(plan):
         plan.end(job.name, Outcome(float(number), reason))
     parents = {job.name: job.parent for job in (plan.next_job() for _ in range(8))}
     assert {parents["trial-006-g1"], parents["trial-007-g1"]} <= {"trial-004-g0", "trial-005-g0"}
-    assert parents["trial-005-g1"] == "trial-005-g0"
+    for number in range(6):
+        assert parents[f"trial-00{number}-g1"] == f"trial-00{number}-g0", "two gave way already"
+
+
+def test_each_sweep_and_each_generation_moves_in_its_own_way(tmp_path):
+    def moved(seed):
+        plan = PopulationPlan(spec_of(tmp_path, seed=seed))
+        # The same values in all: what differs is what they are moved by.
+        plan._searcher = SimpleNamespace(suggest=lambda number: values_of(CONFIG))
+        train_generation(plan)
+        return [[job.config.schedule[-1][1] for job in train_generation(plan)[:2]] for _ in "ab"]
+
+    one, other = moved(0), moved(1)
+    assert one != other
+    assert one[0] != one[1]
 
 
 def test_a_population_that_failed_as_a_whole_is_won_by_the_baseline(plan):

@@ -4,15 +4,16 @@ import json
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from tests.tuners.small import segment_row, small_spec, trial_row
-from tuners.adapter import outcome_of
+from tuners.objectives import Outcome
 from tuners.phases import Plan
 from tuners.results import ResultsWriter
-from tuners.run import _conclude, _plain_about_the_disk, best_validated_trial
+from tuners.run import _conclude, _gap, _plain_about_the_disk, _to_tune, best_validated_trial
 from tuners.spec import prepare
-from tuners.validate import read_comparison
+from tuners.validate import Curves, read_comparison
 
 FULL = 8
 CALLBACK = SimpleNamespace(store_fault="")
@@ -41,7 +42,7 @@ def finished(tmp_path):
             scores = [objective, objective]
             writer.add_segment(segment_row(job.name, segment, job.phase, seed_scores=scores))
         ended = writer.trials[job.name]
-        plan.end(job.name, outcome_of(ended, "budget"))
+        plan.end(job.name, Outcome.from_row(ended, "budget"))
     writer.flush()
     return spec, plan, writer
 
@@ -72,6 +73,30 @@ def test_a_winner_that_was_stopped_in_the_search_has_no_gap(finished):
     text = (spec.folder / "comparison.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["over_tuning"] is None
     assert read_comparison(spec.folder, "over_tuning")["over_tuning"] is None
+
+
+def test_a_winner_that_was_stopped_or_not_tested_has_no_gap_to_tell(tmp_path):
+    spec = small_spec(tmp_path)
+    tested = Curves(np.array([100.0]), np.array([[800.0]]))
+    assert _gap(spec, Outcome(900.0, "budget"), tested) == 100.0
+    assert _gap(spec, Outcome(900.0, "asha"), tested) is None
+    assert _gap(spec, Outcome(900.0, "budget"), None) is None
+
+
+def test_a_worker_is_told_what_its_sweep_is_judged_by(tmp_path):
+    spec = small_spec(tmp_path, objective="final_score", spread_penalty=0.5)
+    job = replace(Plan(spec).next_job(), until=100)
+    told = _to_tune(spec, job, "tune/a")
+    assert told["objective"] == ("final_score", 0.5)
+    assert (told["until"], told["resume_from"], told["phase"]) == (100, "tune/a", "search")
+
+
+def test_no_policy_comes_from_a_job_that_diverged_and_if_it_can_from_one_that_ended(finished):
+    spec, plan, writer = finished
+    for reason in ("diverged", "error"):
+        writer.put_trial({"trial": "validation-trial-002-0", "stop_reason": reason})
+        writer.flush()
+        assert best_validated_trial(spec, plan) == "validation-trial-002-1"
 
 
 def test_the_policy_comes_from_the_validation_job_with_the_best_seed(finished):

@@ -63,6 +63,11 @@ def test_the_asha_of_a_sweep(tmp_path):
     assert asha.metric == "objective"
 
 
+def test_the_rungs_are_as_far_apart_as_the_sweep_says(tmp_path):
+    asha = SCHEDULERS["asha"](small_spec(tmp_path, reduction_factor=2))
+    assert set(asha.rungs) == {RUNG, 2 * RUNG, 4 * RUNG}
+
+
 def test_without_a_scheduler_everybody_goes_on(tmp_path):
     fifo = SCHEDULERS["none"](small_spec(tmp_path, scheduler="none"))
     assert isinstance(fifo, FIFOScheduler)

@@ -1,14 +1,15 @@
 """Sweeps that go on: by tables written by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from tests.tuners.small import SPACE, budget, names, refusal, small_spec, trial_row
+from tests.tuners.small import SEGMENT, SPACE, budget, names, refusal, small_spec, trial_row
 from tuners.layout import COMPARISON_FILE
 from tuners.phases import Plan
 from tuners.results import ResultsWriter, config_json
-from tuners.sequels import begin_with, best_configs, extend, seeds_spent
+from tuners.sequels import _inside, begin_with, best_configs, extend, seeds_spent
 from tuners.space import Choice, Uniform
 from tuners.spec import load_spec, prepare
 from tuners.tracking import origin
@@ -113,6 +114,27 @@ def test_a_warm_start_from_a_sweep_that_still_runs_takes_what_trained_to_the_end
     (spec.folder / COMPARISON_FILE).unlink()
     ranked = [plan.config_of(row) for row in ("trial-002", "trial-001")]
     assert best_configs(spec) == ranked
+
+
+def test_of_trials_as_good_as_each_other_the_one_with_the_higher_score_comes_first(finished):
+    """As in the plan: below the threshold all have the same steps to it."""
+    spec, plan = finished
+    (spec.folder / COMPARISON_FILE).unlink()
+    writer = ResultsWriter(spec.folder, "swingup")
+    for number in (1, 2, 3):
+        name = f"trial-00{number}"
+        writer.put_trial({"trial": name, "objective": -0.5, "final_score": 100.0 * number})
+    writer.flush()
+    ranked = [plan.config_of(row) for row in ("trial-003", "trial-002")]
+    assert best_configs(spec) == ranked
+
+
+def test_a_warm_start_from_a_population_takes_what_held_in_the_end(finished, tmp_path):
+    spec, _ = finished
+    config = small_spec(tmp_path, name="p").base
+    schedule = ((SEGMENT, {"gamma": 0.97}),)
+    scheduled = replace(config, schedule=schedule)
+    assert _inside(replace(spec, space={"gamma": Uniform(0.9, 1.0)}), scheduled) == {"gamma": 0.97}
 
 
 def test_a_warm_start_that_cannot_be_is_refused(finished, tmp_path):

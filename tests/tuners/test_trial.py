@@ -16,6 +16,7 @@ from tests.rlcore.small import assert_same_bits
 from tests.tuners.small import CONFIG, SEGMENT, without
 from tuners import trial as module
 from tuners.layout import RECORDING_FILE, STATE_FILE, newest_checkpoint
+from tuners.objectives import Objective
 from tuners.programs import make_task, num_programs
 from tuners.progress import Effort, Progress, Report
 from tuners.results import ResultsWriter, read_segments, segments_schema
@@ -80,6 +81,37 @@ def test_the_numbers_of_a_row(trained):
     assert second["compile_seconds"] == 0.0
     # No time limit falls into the first few steps of 16 environments at the least.
     assert first["shaped_return"] is None or math.isfinite(first["shaped_return"])
+
+
+def entry(**changes):
+    """What a worker is told of a job."""
+    entries = {"config": CONFIG.to_dict(), "seeds": SEEDS, "objective": ("area", 0.0)}
+    return entries | {"until": None, "phase": "search"} | changes
+
+
+def test_a_job_trains_by_its_sweeps_objective_and_phase():
+    told = entry(objective=("final_score", 0.5), until=2 * SEGMENT, phase="validation")
+    progress = Progress.from_entry(told)
+    assert progress.objective == Objective("final_score", 0.5)
+    assert progress.end == 2 * SEGMENT
+    assert not progress.fails_together, "beside it are other seeds of the row"
+    assert Progress.from_entry(entry()).fails_together
+
+
+EFFORT = Effort(wall_seconds=1.0, cpu_seconds=1.0, compile_seconds=0.0)
+
+
+def test_to_diverge_early_is_no_shorter_way_to_the_threshold():
+    progress = Progress(CONFIG, SEEDS, Objective("steps_to_threshold"))
+    row = progress.take_in(Report({}, [0.0, 0.0], [True, False]), EFFORT)
+    assert row["objective"] == -(CONFIG.full_length + SEGMENT) / 1e6
+    assert row["seed_objectives"] == [row["objective"]] * 2
+
+
+def test_seeds_far_apart_are_no_worse_than_a_failure():
+    progress = Progress(CONFIG, SEEDS, Objective("area", spread_penalty=5.0))
+    row = progress.take_in(Report({}, [900.0, 0.0], [False, False]), EFFORT)
+    assert (row["objective"], row["seed_objectives"]) == (0.0, [900.0, 0.0])
 
 
 def test_the_final_score_looks_back_three_segments():

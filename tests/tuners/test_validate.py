@@ -1,5 +1,7 @@
 """Statistics of the test: literal answers, SciPy's where it has them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +21,7 @@ from tuners.validate import (
     interquartile_mean,
     measure,
     probability_of_improvement,
+    slot_use,
     utilisation,
 )
 
@@ -229,6 +232,12 @@ def test_an_estimate_is_the_interquartile_mean_with_an_interval_around_it():
     assert estimate(values) == found, "the same numbers give the same interval"
 
 
+def test_an_interval_is_that_of_the_interquartile_mean():
+    """Of sixteen seeds the one that failed is never in the middle half, but in the mean."""
+    found = estimate(np.array([100.0] + [850.0] * 15))
+    assert (found.value, found.low, found.high) == (850.0, 850.0, 850.0)
+
+
 def test_equal_seeds_leave_no_interval():
     found = estimate(np.full(8, 500.0))
     assert (found.value, found.low, found.high) == pytest.approx((500.0, 500.0, 500.0))
@@ -292,11 +301,28 @@ def test_the_winner_is_compared_with_every_other_row():
     }
 
 
+def test_what_may_be_chance_is_neither_better_nor_worse():
+    comparison = compared([850] * 4, [500] * 4)
+    for probability in (Estimate(0.4, 0.1, 0.7), Estimate(0.6, 0.3, 0.9)):
+        unsure = replace(comparison, improvement={"baseline": {"area": probability}})
+        assert (unsure.better_in("baseline"), unsure.worse_in("baseline")) == ([], [])
+
+
 def test_three_seeds_a_side_prove_nothing():
     """One order in ten of the six has all three of one side in front, by chance alone."""
     for ours, theirs in (([900] * 3, [500] * 4), ([900] * 4, [500] * 3)):
         comparison = compared(ours, theirs)
         assert (comparison.improvement, comparison.test_seeds) == ({}, 3)
+
+
+def test_the_use_of_slots_by_hand():
+    """Of four slots two trained for a second, and then all for another."""
+    rows = [
+        *[{"wall_seconds": 1.0, "slots": 4, "live_slots": 2}] * 2,
+        *[{"wall_seconds": 1.0, "slots": 4, "live_slots": 4}] * 4,
+    ]
+    assert slot_use(rows) == 6 / 8
+    assert slot_use([{"wall_seconds": 1.0, "slots": 1, "live_slots": 1}]) is None
 
 
 def test_utilisation_by_hand():
