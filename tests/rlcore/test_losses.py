@@ -246,6 +246,17 @@ def test_adams_first_step_is_the_learning_rate_against_the_gradient(x64):
         assert_equal(updates["b"], [-0.1 * (1 + decay * -3.0)])
 
 
+def test_adams_second_step_by_hand(x64):
+    """Gradients 1 and -1: the means are (0.09 - 0.1) / 0.19 and 1, corrected for their start."""
+    optimizer = make_optimizer(
+        PPOConfig(), Hyperparameters(max_grad_norm=9.0, adam_eps=0.0).as_arrays(), jnp.array(0.1)
+    )
+    params = jnp.zeros(1)
+    _, state = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
+    updates, _ = optimizer.update(jnp.array([-1.0]), state, params)
+    assert_equal(updates, [-0.1 * (0.9 * 0.1 - 0.1) / (1 - 0.9**2)])
+
+
 def test_the_gradient_is_clipped_as_a_whole():
     """Not element by element: with a huge eps Adam's step shows the clipped gradient itself."""
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}

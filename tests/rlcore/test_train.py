@@ -300,9 +300,10 @@ def test_the_learning_rate_falls_over_the_budget_not_the_segment():
 
 def test_a_learning_rate_of_zero_changes_no_parameter():
     start = arrays(fresh_state().params)
-    state, _ = train(fresh_state(), hyperparameters=Hyperparameters(learning_rate=0.0))
+    state, metrics = train(fresh_state(), hyperparameters=Hyperparameters(learning_rate=0.0))
     for path, array in arrays(state.params).items():
         np.testing.assert_array_equal(array, start[path], err_msg=path)
+    assert np.all(metrics.update.grad_norm > 0), "of the gradient, not of the step"
 
 
 def test_each_segment_is_scored_from_the_same_starts():
@@ -347,6 +348,17 @@ def test_reward_normalisation_takes_the_scale_out(scale, one_segment):
     np.testing.assert_array_equal(
         state.return_variance.deviations, scale**2 * one_segment[0].return_variance.deviations
     )
+
+
+def test_what_rewards_are_normalised_by_is_discounted():
+    """Of a reward of 1 a step: 1, 1 + gamma, 1 + gamma + gamma^2, ..."""
+    numbers = Hyperparameters(gamma=0.5)
+    shape = make_reward_params(TERMS["swingup"], {"alive.weight": 1.0})
+    state, _ = train(fresh_state(hyperparameters=numbers), hyperparameters=numbers, reward=shape)
+    steps = TINY.rollout_length * TINY.updates_per_segment
+    returns = [2 - 0.5**step for step in range(steps)]
+    seen = state.return_variance
+    np.testing.assert_allclose(seen.deviations / seen.count, [np.var(returns)] * 2, rtol=1e-4)
 
 
 def test_without_normalisation_the_scale_matters():

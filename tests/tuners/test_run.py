@@ -93,8 +93,9 @@ def test_a_worker_is_told_what_its_sweep_is_judged_by(tmp_path):
 
 def test_no_policy_comes_from_a_job_that_diverged_and_if_it_can_from_one_that_ended(finished):
     spec, plan, writer = finished
-    for reason in ("diverged", "error"):
-        writer.put_trial({"trial": "validation-trial-002-0", "stop_reason": reason})
+    for first, second in (("error", "budget"), ("diverged", "error")):
+        writer.put_trial({"trial": "validation-trial-002-0", "stop_reason": first})
+        writer.put_trial({"trial": "validation-trial-002-1", "stop_reason": second})
         writer.flush()
         assert best_validated_trial(spec, plan) == "validation-trial-002-1"
 

@@ -11,6 +11,7 @@ from tuners.report.advice import Edge, edge_lines, edges, warnings_of
 from tuners.report.sweep_record import load_record
 from tuners.report.term_advice import (
     TermStatistics,
+    _interval,
     has_effect,
     term_effects,
     term_remark,
@@ -187,7 +188,7 @@ def test_a_term_of_the_winner_that_is_never_active_is_told(tmp_path):
     ]
 
 
-def searched(tmp_path, objective, space=None, count=24):
+def searched(tmp_path, objective, space=None, count=24, by_hand=None):
     """A record of trials whose objective is a function of their values."""
     space = space or {
         "reward.peak.on": Choice((True, False)),
@@ -196,6 +197,8 @@ def searched(tmp_path, objective, space=None, count=24):
         "reward.cos.weight": Uniform(0.5, 1.0),
     }
     made = Tables(tmp_path, num_trials=count, space=space)
+    if by_hand is not None:
+        made.trial("trial-000", [by_hand] * 3, row="baseline")
     generator = np.random.default_rng(0)
     for number in range(1, count):
         values = {name: space[name].sample(generator) for name in sorted(space)}
@@ -247,6 +250,31 @@ def test_a_term_that_is_always_in_is_judged_by_its_weight(tmp_path):
     assert found["cos"].question == "heavier half against lighter"
     assert found["cos"].remark == ""
     assert found["cos"].low > 100
+
+
+def test_a_weight_that_does_harm_is_worth_tuning(tmp_path):
+    record = searched(tmp_path, lambda values: 1500.0 - 1000.0 * values["reward.cos.weight"])
+    found = {effect.name: effect for effect in term_effects(record)}
+    assert found["cos"].high < -100
+    assert found["cos"].remark == ""
+
+
+def test_the_interval_of_an_effect_is_one_of_90_percent():
+    """Of two means of 4000 values each: 1.645 of their difference's deviation to either side."""
+    generator = np.random.default_rng(1)
+    ours, theirs = generator.normal(3.0, 1.0, 4000), generator.normal(1.0, 2.0, 4000)
+    half = 1.645 * np.sqrt(np.var(ours) / 4000 + np.var(theirs) / 4000)
+    difference = ours.mean() - theirs.mean()
+    np.testing.assert_allclose(
+        _interval(ours, theirs), [difference - half, difference + half], atol=0.1 * half
+    )
+
+
+def test_the_baseline_is_no_draw(tmp_path):
+    """It was chosen by hand: with its 900 the term that it has would seem to help."""
+    without = searched(tmp_path / "a", lambda values: 400.0)
+    with_it = searched(tmp_path / "b", lambda values: 400.0, by_hand=900.0)
+    assert term_effects(with_it) == term_effects(without)
 
 
 def test_few_trials_say_nothing_of_a_term(tmp_path):
