@@ -160,8 +160,8 @@ class SweepCallback(_NotSaved, Callback):
         self._recovering: set[str] = set()  # Tune's ids of trials whose failure was counted
         self._checkpoints: dict[str, deque[_Saved]] = {}
         self._mirror = mirror
-        # A store takes a moment, in which Tune would hear of no trial.
         self.store_fault = ""  # why the store ended the sweep, if it did
+        # A store takes a moment, in which Tune would hear of no trial.
         self._deleting = None if mirror is None else ThreadPoolExecutor(4)
 
     def on_trial_start(

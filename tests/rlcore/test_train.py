@@ -406,6 +406,10 @@ def test_training_follows_the_working_precision(x64):
             "num_minibatches is 5, but must divide num_envs x rollout_length = 12;"
             " the nearest are 4 and 6",
         ),
+        (
+            {"shuffle": "envs", "num_envs": 4, "num_minibatches": 9},
+            "num_minibatches is 9, but must divide num_envs = 4; the largest is 4",
+        ),
         ({"epochs": 0}, "epochs is 0, but must be a whole number of at least 1"),
         ({"num_envs": 8.0}, "num_envs is 8.0, but must be a whole number of at least 1"),
         ({"epochs": True}, "epochs is True, but must be a whole number of at least 1"),
