@@ -293,13 +293,18 @@ def test_a_checkpoint_is_written_beside_training():
     play(scene())
 
 
+async def out_of_memory(monkeypatch) -> tuple[Scene, asyncio.Event]:
+    """A pack that fails in its next segment, and what is set when it ends by itself."""
+    s, ended = Scene(), asyncio.Event()
+    monkeypatch.setattr(s.server, "_give_up", lambda status: status == 1 and ended.set())
+    await s.enter("a", "b")
+    s.pack.failure = MemoryError("out of memory")
+    return s, ended
+
+
 def test_a_failure_in_training_fails_its_trials_and_ends_the_pack(monkeypatch, capsys):
     async def scene() -> None:
-        s = Scene()
-        ended = asyncio.Event()
-        monkeypatch.setattr(s.server, "_give_up", lambda status: status == 1 and ended.set())
-        await s.enter("a", "b")
-        s.pack.failure = MemoryError("out of memory")
+        s, ended = await out_of_memory(monkeypatch)
         asked = [asyncio.create_task(s.server.advance(job)) for job in "ab"]
         for task in asked:
             with pytest.raises(MemoryError, match="out of memory"):
@@ -312,11 +317,7 @@ def test_a_failure_in_training_fails_its_trials_and_ends_the_pack(monkeypatch, c
 
 def test_a_pack_whose_training_fails_ends_though_a_trial_waits_no_more(monkeypatch, capsys):
     async def scene() -> None:
-        s = Scene()
-        ended = asyncio.Event()
-        monkeypatch.setattr(s.server, "_give_up", lambda status: status == 1 and ended.set())
-        await s.enter("a", "b")
-        s.pack.failure = MemoryError("out of memory")
+        s, ended = await out_of_memory(monkeypatch)
         s.pack.may_train.clear()
         asked = [asyncio.create_task(s.server.advance(job)) for job in "ab"]
         await asyncio.sleep(0.1)
