@@ -23,6 +23,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _HELP = ("For full helptext", "Argument helptext")
 _LOG_WIDTH = 110
 _LONGEST = 1200  # characters of a line
+# What tyro says where a sweep's name follows a flag that there is not.
+_NO_NAME = "Missing value for argument 'sweep'. Expected 1 values."
 _RULE = re.compile(r"╰?[─-]{3,}╯?")
 
 
@@ -127,4 +129,5 @@ def _plain(box: str) -> str:
     """Returns what tyro's error box says as one line, without its frame and its help."""
     lines = (line.strip("│ ") for line in _COLOUR.sub("", box).splitlines()[1:])
     text = (line for line in lines if line and not _RULE.fullmatch(line))
-    return " ".join(itertools.takewhile(lambda line: not line.startswith(_HELP), text))
+    said = " ".join(itertools.takewhile(lambda line: not line.startswith(_HELP), text))
+    return said.replace(_NO_NAME, "NAME is missing: the sweep's name, with no flag before it")
