@@ -19,7 +19,6 @@ keep_running() {
   exec 9> "$place/lock"
   flock --nonblock 9 || exit 0 # held by another that keeps it running, or by its server
   echo $$ > "$place/pid"
-  echo "$store" > "$place/store"
   python -m tuners.mlflow_backup restore "$database" "$store"
   python -m tuners.mlflow_backup keep "$database" "$store" 9>&- &
   while true; do
@@ -33,10 +32,6 @@ keep_running() {
 
 case ${1-} in
   start)
-    before=$(cat "$place/store" 2> /dev/null || echo "$store")
-    if [ "$before" != "$store" ]; then # its server would go on with the store it began with
-      SHAPESWEEP_STORE=$before bash "$0" stop || true
-    fi
     # A session of its own: it outlives the SSH connection.
     setsid bash "$0" keep-running >> "$place/log" 2>&1 < /dev/null &
     for _ in {1..60}; do

@@ -4,7 +4,7 @@
 #
 # usage: off_without_ray.sh [SECONDS [BETWEEN]]    # returns at once where it is watched already
 set -euo pipefail
-patience=${1:-900}
+patience=${1:-1800} # longer than a set-up takes
 between=${2:-10}
 exec 9> ~/.off_without_ray.lock
 flock --nonblock 9 || exit 0

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 class Flags:
     """Which cluster, and what a sweep would use there."""
 
-    runs_dir: Path = field(default_factory=places.runs_dir)
-    """Folder that holds one folder a sweep, the same on all nodes, where there is no --storage;
-    $SHAPESWEEP_RUNS_DIR or runs if not given."""
-    storage: str | None = field(default_factory=places.default_storage)
-    """Folder in a store that all nodes reach, such as s3://bucket/runs; $SHAPESWEEP_STORE/runs if
-    not given and that is such an address."""
+    storage: str | None = None
+    """Folder in a store that all nodes reach, such as s3://bucket/runs."""
+    runs_dir: Path | None = None
+    """Folder that holds one folder a sweep, the same on all nodes, where there is no store.  If
+    neither is given $SHAPESWEEP_STORE/runs if that is such an address, else $SHAPESWEEP_RUNS_DIR or
+    runs."""
     tracking_uri: str | None = field(default_factory=places.tracking_uri)
     """MLflow store or server; $MLFLOW_TRACKING_URI or sqlite:///mlflow.db if not given."""
     address: str | None = None
@@ -59,10 +59,11 @@ def main(flags: Flags) -> int:
 
     tracking_uri = flags.tracking_uri or DEFAULT_TRACKING_URI
     check_tracking_uri(tracking_uri)
-    if flags.storage is None:
-        check_is_folder(flags.runs_dir)
+    shared = flags.storage or flags.runs_dir or places.default_storage() or places.runs_dir()
+    if isinstance(shared, Path):
+        check_is_folder(shared)
     else:
-        check_address(flags.storage)
+        check_address(shared)
     if not 0 < flags.timeout < float("inf"):
         raise BadInput(f"timeout is {flags.timeout:g} s, but must be above 0 and finite")
     if flags.expect_gpus < 0:
@@ -73,7 +74,7 @@ def main(flags: Flags) -> int:
 
     with joined(flags.address, "sweeps/doctor.py"):
         found = diagnose(
-            flags.storage or str(flags.runs_dir),
+            str(shared),
             tracking_uri,
             expect_gpus=flags.expect_gpus,
             timeout=flags.timeout,

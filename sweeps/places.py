@@ -48,9 +48,11 @@ def find_sweep(runs_dir: Path, name: str, storage: str | None) -> "SweepSpec":
     """
     from tuners.layout import SPEC_FILE, sweep_address
     from tuners.names import check_name
+    from tuners.outputs import check_is_folder
     from tuners.spec import load_spec
     from tuners.store import bring, check_address
 
+    check_is_folder(runs_dir)
     check_name(name)
     folder = runs_dir / name
     if os.path.exists(folder / SPEC_FILE):
@@ -76,9 +78,11 @@ def sweep_folder(runs_dir: Path, name: str, storage: str | None) -> Path:
     from tuners.errors import BadInput
     from tuners.layout import SPEC_FILE, sweep_address
     from tuners.names import check_name
+    from tuners.outputs import check_is_folder
     from tuners.spec import load_spec
     from tuners.store import bring
 
+    check_is_folder(runs_dir)
     check_name(name)
     folder = runs_dir / name
     if storage is None:

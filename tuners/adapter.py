@@ -161,6 +161,7 @@ class SweepCallback(_NotSaved, Callback):
         self._checkpoints: dict[str, deque[_Saved]] = {}
         self._mirror = mirror
         self.store_fault = ""  # why the store ended the sweep, if it did
+        self._store_answered = -math.inf
         # A store takes a moment, in which Tune would hear of no trial.
         self._deleting = None if mirror is None else ThreadPoolExecutor(4)
 
@@ -236,8 +237,9 @@ class SweepCallback(_NotSaved, Callback):
                 self._resume_from[job.name] = _relative(trial.checkpoint.path)
             self._plan.try_again(job.name)
             return
-        if self._mirror is not None and _AWS in (reason := _failure(trial)):
-            self._end_for_store(f"{job.name} cannot write to the store: {reason}")
+        goes_on = self._mirror is not None and not self._stopper.interrupted
+        if goes_on and _AWS in (reason := _failure(trial)):
+            self._end_for_store(f"{job.name} cannot use the store: {reason}")
         self._begin(job)  # it may have failed each time before it ran
         floor = {"objective": self._plan.floor(job.name), "seed_objectives": None}
         last = {**(trial.last_result or {}), **floor}
@@ -327,20 +329,24 @@ class SweepCallback(_NotSaved, Callback):
             OSError: it has been away for too long.
         """
         begun, said = monotonic(), False
-        while not self._stopper.interrupted:
+        # A machine that is lost fails hundreds of jobs at once, and a look takes half a second.
+        while not (self._stopper.interrupted or monotonic() < self._store_answered + _STORE_AGAIN):
             try:
                 check_store(str(self._plan.spec.storage), None)
+                self._store_answered = monotonic()
                 return
             except BadInput as error:
                 if monotonic() - begun >= _STORE_PATIENCE:
                     self._end_for_store(str(error))
                 if not said:
                     said = True
+                    self._writer.flush()
                     reason = f"the store is away and waited for: {error}"
                     self._tell("failed", {"trial": job, "reason": reason})
             sleep(_STORE_AGAIN)
 
     def _end_for_store(self, fault: str) -> NoReturn:
+        self._writer.flush()
         self.store_fault = fault  # of what is raised here Tune leaves a text
         raise OSError(errno.EIO, fault)
 

@@ -68,7 +68,8 @@ def check_is_folder(runs_dir: Path) -> None:
     """
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(runs_dir)):
         raise BadInput(
-            "runs_dir is an address, but must be a folder here; give s3://bucket/runs as --storage"
+            "runs_dir is an address, but must be a folder here; a search takes s3://bucket/runs as"
+            " --storage"
         )
 
 

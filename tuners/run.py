@@ -375,7 +375,8 @@ def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
 
 def _gap(spec: SweepSpec, searched: Outcome, tested: Curves | None) -> float | None:
     """Returns the winner's objective in the search minus that in the test, if it has both."""
-    if tested is None or searched.stop_reason != "budget":
+    whole = searched.stop_reason == "budget" and math.isfinite(searched.objective)
+    if tested is None or not whole:
         return None
     return searched.objective - spec.judge.value(tested)
 

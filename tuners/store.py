@@ -5,6 +5,7 @@ the sweep's folder on the driver's disk, of which ``tuners/mirror.py`` keeps a c
 """
 
 import io
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -144,8 +145,9 @@ def check_store(storage: str, fresh: str | None) -> None:
     """
     with refused(storage):
         probe = Store(storage)
-        probe.put(io.BytesIO(b"written to see whether it can be"), _PROBE)
-        probe.delete(_PROBE)
+        name = f"{_PROBE}-{secrets.token_hex(4)}"  # of two drivers neither deletes the other's
+        probe.put(io.BytesIO(b"written to see whether it can be"), name)
+        probe.delete(name)
         taken = fresh is not None and probe.has(f"{fresh}/{SPEC_FILE}")
     if taken:
         raise BadInput(

@@ -100,7 +100,9 @@ def gather_curves(
             if jobs[name]["row"] != row_name:
                 continue
             if jobs[name]["stop_reason"] != "diverged" and not steps <= set(curve):
-                raise BadInput(f"{SEGMENTS_FOLDER} lacks reports of {name}; restore it from a copy")
+                raise BadInput(
+                    f"{SEGMENTS_FOLDER} lacks reports of {name}; restore it from a copy or a store"
+                )
             scores.append([curve.get(step, [0.0] * len(jobs[name]["seeds"])) for step in ordered])
         stacked = np.concatenate([np.asarray(batch).T for batch in scores])
         curves[row_name] = Curves(np.asarray(ordered), stacked)

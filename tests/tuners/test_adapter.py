@@ -476,10 +476,11 @@ def test_failures_count_from_the_last_new_report(sweep):
 @pytest.fixture
 def in_store(tmp_path, monkeypatch):
     """A sweep in a store that is away for a while, on a clock of its own."""
-    clock = SimpleNamespace(now=0.0, back=math.inf)
+    clock = SimpleNamespace(now=0.0, back=math.inf, looks=0)
 
     def check(storage, fresh):
         assert (storage, fresh) == ("s3://bucket/runs", None)
+        clock.looks += 1
         if clock.now < clock.back:
             raise BadInput(f"storage {storage} cannot be used: no answer")
 
@@ -511,6 +512,24 @@ def test_a_store_that_stays_away_ends_the_sweep_and_no_trial(in_store, hook):
     assert in_store.tables()[0]["trial-000"]["status"] == "running"
 
 
+def test_a_store_is_looked_at_once_for_all_that_fail_at_once(in_store):
+    in_store.clock.back = 0.0
+    for trial in [in_store.start() for _ in range(3)]:
+        in_store.callback.on_trial_recover(0, [], trial)
+    assert in_store.clock.looks == 1
+    in_store.clock.now = 60.0
+    in_store.callback.on_trial_recover(0, [], trial)
+    assert in_store.clock.looks == 2
+
+
+def test_what_was_reported_is_durable_before_a_store_is_waited_for(in_store):
+    trial = in_store.start()
+    in_store.report(trial, 1)
+    with pytest.raises(OSError, match="no answer"):
+        in_store.callback.on_trial_recover(0, [], trial)
+    assert [row["segment"] for row in read_segments(in_store.folder)] == [1]
+
+
 def test_ctrl_c_ends_the_wait_for_a_store(in_store):
     trial = in_store.start()
     in_store.interrupted.set()
@@ -527,7 +546,7 @@ def test_a_worker_that_may_not_write_to_the_store_ends_the_sweep(in_store, tmp_p
     (tmp_path / "error.txt").write_text(f"Traceback\n{said}\n")
     with pytest.raises(OSError, match="ACCESS_DENIED"):
         in_store.fail_for_good(trial)
-    assert in_store.callback.store_fault == f"trial-000 cannot write to the store: {said}"
+    assert in_store.callback.store_fault == f"trial-000 cannot use the store: {said}"
     assert in_store.tables()[0]["trial-000"]["status"] == "running"
 
 

@@ -1,6 +1,7 @@
 """What a sweep does after Tune: it concludes, and says what ended it."""
 
 import json
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -80,6 +81,7 @@ def test_a_winner_that_was_stopped_or_not_tested_has_no_gap_to_tell(tmp_path):
     tested = Curves(np.array([100.0]), np.array([[800.0]]))
     assert _gap(spec, Outcome(900.0, "budget"), tested) == 100.0
     assert _gap(spec, Outcome(900.0, "asha"), tested) is None
+    assert _gap(spec, Outcome(math.nan, "budget"), tested) is None, "a baseline that took over"
     assert _gap(spec, Outcome(900.0, "budget"), None) is None
 
 

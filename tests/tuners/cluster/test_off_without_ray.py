@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).resolve().parents[3] / "cluster" / "off_without_ray.sh"
 def machine(tmp_path):
     """Starts the script where Ray runs while there is a file "raylet"."""
     commands = {
-        "pgrep": f'test "$*" = "-x raylet" || exit 3\ntest -e {tmp_path}/raylet',
+        "pgrep": f'cd {tmp_path}; touch looked; test "$*" = "-x raylet" || exit 3; test -e raylet',
         "sudo": f'echo "$*" >> {tmp_path}/off',
     }
     for name, text in commands.items():
@@ -55,6 +55,6 @@ def test_where_it_cannot_be_seen_whether_ray_runs_the_machine_stays(machine, tmp
 def test_one_watch_is_enough(machine, tmp_path):
     (tmp_path / "raylet").touch()
     first = machine(100)
-    wait_until((tmp_path / ".off_without_ray.lock").exists, "it watches", 20)
+    wait_until((tmp_path / "looked").exists, "it watches", 20)
     assert machine(100).wait(20) == 0
     assert first.poll() is None
