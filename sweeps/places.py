@@ -47,14 +47,10 @@ def find_sweep(runs_dir: Path, name: str, storage: str | None) -> "SweepSpec":
         BadInput: there is no such sweep, or the store cannot be read.
     """
     from tuners.layout import SPEC_FILE, sweep_address
-    from tuners.names import check_name
-    from tuners.outputs import check_is_folder
     from tuners.spec import load_spec
     from tuners.store import bring, check_address
 
-    check_is_folder(runs_dir)
-    check_name(name)
-    folder = runs_dir / name
+    folder = _place_of(runs_dir, name)
     if os.path.exists(folder / SPEC_FILE):
         address = load_spec(folder).address
     elif storage is not None:
@@ -77,14 +73,10 @@ def sweep_folder(runs_dir: Path, name: str, storage: str | None) -> Path:
     """
     from tuners.errors import BadInput
     from tuners.layout import SPEC_FILE, sweep_address
-    from tuners.names import check_name
-    from tuners.outputs import check_is_folder
     from tuners.spec import load_spec
     from tuners.store import bring
 
-    check_is_folder(runs_dir)
-    check_name(name)
-    folder = runs_dir / name
+    folder = _place_of(runs_dir, name)
     if storage is None:
         return folder
     if not (folder / SPEC_FILE).exists():
@@ -95,3 +87,13 @@ def sweep_folder(runs_dir: Path, name: str, storage: str | None) -> Path:
         except BadInput as error:
             print(f"warning: {error}; shown is what is here", file=sys.stderr)
     return folder
+
+
+def _place_of(runs_dir: Path, name: str) -> Path:
+    """Returns where a sweep is, or would be; raises BadInput if it could be nowhere."""
+    from tuners.names import check_name
+    from tuners.outputs import check_is_folder
+
+    check_is_folder(runs_dir)
+    check_name(name)
+    return runs_dir / name

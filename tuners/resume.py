@@ -12,10 +12,8 @@ from tuners.spec import SweepSpec
 from tuners.stopping import replay
 from tuners.store import fetch_checkpoints
 
-_COLUMNS = (
-    *("trial", "phase", "env_steps", "stop_reason", "time"),
-    *(*OUTCOME_COLUMNS, "seed_objectives"),
-)
+_REPORT = ("trial", "phase", "env_steps", "time", "stop_reason")
+_COLUMNS = (*_REPORT, *OUTCOME_COLUMNS, "seed_objectives")
 
 
 def restore(spec: SweepSpec, plan: Plan, writer: ResultsWriter, scheduler: Any) -> dict[str, str]:

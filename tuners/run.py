@@ -229,7 +229,7 @@ def _train(
             most = workers.at_once if spec.searcher in LEARNING else math.inf
             searcher = PlanSearcher(plan, to_tune, interrupted, most)
             tuner = _make_tuner(spec, workers, scheduler, searcher, stopper, callback)
-            with _plain_about_the_disk(spec, callback):
+            with _plain_about_storage(spec, callback):
                 tuner.fit()
                 writer.flush()
     if interrupted.is_set():
@@ -248,7 +248,7 @@ def _what_is_awaited(spec: SweepSpec) -> str:
 
 
 @contextmanager
-def _plain_about_the_disk(spec: SweepSpec, callback: SweepCallback) -> Iterator[None]:
+def _plain_about_storage(spec: SweepSpec, callback: SweepCallback) -> Iterator[None]:
     """Says of a disk that is full, or of a disk or a store that cannot be written, what to do.
 
     Raises:

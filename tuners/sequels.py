@@ -78,14 +78,14 @@ def seeds_spent(before: SweepSpec) -> tuple[int, ...]:
 def best_configs(spec: SweepSpec) -> list[TrialConfig]:
     """Returns the configurations of a sweep's validation, best first.
 
-    Of a sweep that has not got so far, those that trained to the end; in both cases
-    without the baseline.
+    Of a sweep that has not got so far, those that trained to the end; in both cases without the
+    baseline.
 
     Raises:
         BadInput: a population that has not ended.
     """
     trials = [t for t in read_trials(spec.folder) if t["phase"] == "search"]
-    configs = {t["row"]: parse_config(t["config"]) for t in trials}
+    configs = {t["row"]: parse_config(t["config"]) for t in trials if t["row"] != BASELINE}
     comparison = spec.folder / COMPARISON_FILE
     if comparison.exists():
         validated = read_comparison(spec.folder, "validation")["validation"]
@@ -96,10 +96,10 @@ def best_configs(spec: SweepSpec) -> list[TrialConfig]:
         full = {
             t["row"]: Outcome.from_row(t, "budget")
             for t in trials
-            if t["stop_reason"] == "budget" and t["row"] != BASELINE
+            if t["stop_reason"] == "budget" and t["row"] in configs
         }
         rows = ranked(full, spec.objective)[: spec.num_finalists]
-    return [configs[row] for row in rows if row != BASELINE]
+    return [configs[row] for row in rows]
 
 
 def _inside(spec: SweepSpec, config: TrialConfig) -> dict[str, Any]:

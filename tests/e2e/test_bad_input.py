@@ -279,7 +279,7 @@ ENVIRONMENT = (
         "SHAPESWEEP_PRESET",
         "huge",
         "reward_search",
-        "_PRESET is 'huge'; allowed: auto, sm",
+        "SHAPESWEEP_PRESET is 'huge'; allowed: auto, smoke",
     ),
     ("SHAPESWEEP_RUNS_DIR", "file", SMOKE, "file is not a folder"),
     ("SHAPESWEEP_RUNS_DIR", "file/below", "train --preset smoke", "file is not a folder"),

@@ -195,10 +195,10 @@ def test_finalists_and_winner_are_chosen_by_the_objective(spec):
 
 def test_with_two_objectives_finalists_are_those_that_none_beats_in_both(tmp_path):
     plan = Plan(small_spec(tmp_path, objective="pareto", num_finalists=2))
-    ends = {1: (300.0, 900.0, 0.5), 2: (500.0, 800.0, 0.1), 3: (400.0, 700.0, 0.2)}
+    ends = ((300.0, 900.0, 0.5), (500.0, 800.0, 0.1), (400.0, 700.0, 0.2))
     outcomes = [
         Outcome(area, "budget", final_score=final, steps_to_threshold=steps)
-        for area, final, steps in ends.values()
+        for area, final, steps in ends
     ]
     search(plan, budget(1.0), *outcomes)
     assert plan.finalists == ["trial-002", "trial-001"], "trial-003 is behind in both"

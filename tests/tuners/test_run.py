@@ -12,7 +12,7 @@ from tests.tuners.small import segment_row, small_spec, trial_row
 from tuners.objectives import Outcome
 from tuners.phases import Plan
 from tuners.results import ResultsWriter
-from tuners.run import _conclude, _gap, _plain_about_the_disk, _to_tune, best_validated_trial
+from tuners.run import _conclude, _gap, _plain_about_storage, _to_tune, best_validated_trial
 from tuners.spec import prepare
 from tuners.validate import Curves, read_comparison
 
@@ -134,7 +134,7 @@ def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch, error):
 
     monkeypatch.setattr("tuners.run.check_room", full)
     spec = small_spec(tmp_path)
-    with pytest.raises(OSError) as raised, _plain_about_the_disk(spec, CALLBACK):
+    with pytest.raises(OSError) as raised, _plain_about_storage(spec, CALLBACK):
         raise error
     assert raised.value.errno == 28
     assert raised.value.strerror == (
@@ -148,7 +148,7 @@ def test_a_store_that_ended_a_sweep_is_said_in_one_line(tmp_path):
     spec.folder.mkdir()
     fault = "storage s3://bucket/runs cannot be used: no answer"
     callback = SimpleNamespace(store_fault=fault)
-    with pytest.raises(OSError) as raised, _plain_about_the_disk(spec, callback):
+    with pytest.raises(OSError) as raised, _plain_about_storage(spec, callback):
         raise RuntimeError("what Tune makes of it")
     assert raised.value.strerror == (
         f"{fault}; what was reported is kept, and --resume sweep goes on once it can be written"
@@ -158,14 +158,14 @@ def test_a_store_that_ended_a_sweep_is_said_in_one_line(tmp_path):
 def test_a_comparison_of_shapes_is_not_told_to_resume(tmp_path):
     spec = small_spec(tmp_path, space={})
     spec.folder.mkdir()
-    with pytest.raises(OSError, match="is kept$"), _plain_about_the_disk(spec, CALLBACK):
+    with pytest.raises(OSError, match="is kept$"), _plain_about_storage(spec, CALLBACK):
         raise OSError(28, "No space left on device")
 
 
 def test_what_was_full_for_a_moment_is_said_too(tmp_path):
     spec = small_spec(tmp_path)
     spec.folder.mkdir()
-    with pytest.raises(OSError, match="goes on once"), _plain_about_the_disk(spec, CALLBACK):
+    with pytest.raises(OSError, match="goes on once"), _plain_about_storage(spec, CALLBACK):
         raise OSError(30, "Read-only file system")
 
 
@@ -173,6 +173,6 @@ def test_other_errors_are_left_as_they_are(tmp_path):
     spec = small_spec(tmp_path)
     spec.folder.mkdir()
     for error in (RuntimeError("mine"), OSError(2, "mine"), KeyboardInterrupt("mine")):
-        with pytest.raises(type(error), match="mine"), _plain_about_the_disk(spec, CALLBACK):
+        with pytest.raises(type(error), match="mine"), _plain_about_storage(spec, CALLBACK):
             raise error
     assert list(spec.folder.iterdir()) == []

@@ -130,7 +130,7 @@ def test_what_is_forwarded_answers_and_ends_with_its_use(tmp_path, monkeypatch):
     [
         (
             "RuntimeError: Head node of cluster (shapesweep) not found!",
-            "is not up, or was not br",
+            "is not up, or was not brought up from this machine: `ray up ",
         ),
         ("root@192.0.2.1: Permission denied (publickey).", "look at auth in"),
         ("channel 3: open failed: connect failed: Connection refused", "no Ray answers"),
