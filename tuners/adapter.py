@@ -1,35 +1,29 @@
 """What Ray Tune calls while a sweep runs: the next job, each report, the stop signal."""
 
-import contextlib
-import errno
 import math
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, sleep
-from typing import Any, NoReturn, Self
+from time import monotonic
+from typing import Any, Self
 
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from rlcore.files import check_room, sync
-from tuners.errors import BadInput
-from tuners.layout import CHECKPOINTS_KEPT, SESSION, STATE_FILE
-from tuners.mirror import Mirror
+from tuners.checkpoints import Checkpoints, name_in_sweep
+from tuners.layout import STATE_FILE
 from tuners.objectives import Outcome
 from tuners.phases import Job, Plan
 from tuners.results import ResultsWriter
 from tuners.searchers import LEARNING
 from tuners.stopping import replay
-from tuners.store import check_store
+from tuners.store_wait import StoreWait
 
 _FLUSH_SHARE = 0.1  # of the driver's time, at most
 RETRIES = 3  # of a job, after which it has reported nothing new
-_STORE_PATIENCE, _STORE_AGAIN = 600.0, 5.0  # s that a store may be away; between looks at it
 _AWS = "AWS Error"  # in what Arrow says of a bucket
 
 Listener = Callable[[str, dict[str, Any]], None]
@@ -113,14 +107,6 @@ class InterruptStopper(_NotSaved, Stopper):
         return self.interrupted and not self.running
 
 
-@dataclass
-class _Saved:
-    """A checkpoint, and when its segment was in the tables (``monotonic``)."""
-
-    checkpoint: Any
-    in_tables: float = math.inf
-
-
 class SweepCallback(_NotSaved, Callback):
     """Writes each report to the tables, tells the plan, and tells whoever listens.
 
@@ -134,9 +120,9 @@ class SweepCallback(_NotSaved, Callback):
         writer: ResultsWriter,
         scheduler: Any,
         stopper: InterruptStopper,
-        checkpoints: dict[str, str],
+        checkpoints: Checkpoints,
         listeners: list[Listener],
-        mirror: Mirror | None = None,
+        store: StoreWait | None = None,
     ) -> None:
         """Has heard of nothing yet.
 
@@ -145,25 +131,20 @@ class SweepCallback(_NotSaved, Callback):
             writer: of the tables.
             scheduler: asked what Tune does not ask it.
             stopper: ends trials at an interruption; is told which are in a worker.
-            checkpoints: of jobs that are tried again, by name; the searcher has them begin there.
+            checkpoints: is told of each, and where a job's next try begins.
             listeners: hear everything.
-            mirror: copies the tables to the store, if the checkpoints are there.
+            store: waits for the store, if the checkpoints are there.
         """
         self._plan = plan
         self._writer = writer
         self._scheduler = scheduler
         self._stopper = stopper
-        self._resume_from = checkpoints
+        self._checkpoints = checkpoints
         self._failures: Counter[str] = Counter()
         self._listeners = listeners
         self._next_flush = -math.inf
         self._recovering: set[str] = set()  # Tune's ids of trials whose failure was counted
-        self._checkpoints: dict[str, deque[_Saved]] = {}
-        self._mirror = mirror
-        self.store_fault = ""  # why the store ended the sweep, if it did
-        self._store_answered = -math.inf
-        # A store takes a moment, in which Tune would hear of no trial.
-        self._deleting = None if mirror is None else ThreadPoolExecutor(4)
+        self._store = store
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -234,12 +215,13 @@ class SweepCallback(_NotSaved, Callback):
             self._failed(trial)
         if self._failures[job.name] <= RETRIES:
             if trial.checkpoint:
-                self._resume_from[job.name] = _relative(trial.checkpoint.path)
+                self._checkpoints.resume_from[job.name] = name_in_sweep(trial.checkpoint.path)
             self._plan.try_again(job.name)
             return
-        goes_on = self._mirror is not None and not self._stopper.interrupted
-        if goes_on and _AWS in (reason := _failure(trial)):
-            self._end_for_store(f"{job.name} cannot use the store: {reason}")
+        reason = _failure(trial)
+        if self._store is not None and not self._stopper.interrupted and _AWS in reason:
+            self._writer.flush()
+            self._store.give_up(f"{job.name} cannot use the store: {reason}")
         self._begin(job)  # it may have failed each time before it ran
         floor = {"objective": self._plan.floor(job.name), "seed_objectives": None}
         last = {**(trial.last_result or {}), **floor}
@@ -249,8 +231,7 @@ class SweepCallback(_NotSaved, Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any
     ) -> None:
         """Notes a checkpoint; ``on_step_end`` deletes those that nobody needs any more."""
-        saved = _Saved(checkpoint)
-        self._checkpoints.setdefault(trial.config["job"], deque()).append(saved)
+        self._checkpoints.add(trial.config["job"], checkpoint)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Makes what came in durable, about once a second.
@@ -261,31 +242,9 @@ class SweepCallback(_NotSaved, Callback):
         begun = monotonic()  # nobody sets this clock back
         if begun >= self._next_flush:
             self._writer.flush()
-            self._delete_checkpoints()
+            self._checkpoints.delete_spent(self._plan.outcomes)
             ended = monotonic()
             self._next_flush = ended + max(1.0, (ended - begun) / _FLUSH_SHARE)
-
-    def _delete_checkpoints(self) -> None:
-        """Deletes all but two checkpoints of each trial of those that the tables are beyond.
-
-        A resume takes none that is further than they are, in the store if they are there.  Tune's
-        own way to delete (``num_to_keep``) writes the state of all trials each time.
-        """
-        now = monotonic()
-        durable = now if self._mirror is None else self._mirror.has_tables_of
-        for name, kept in list(self._checkpoints.items()):
-            for saved in kept:
-                saved.in_tables = min(saved.in_tables, now)
-            while len(kept) > CHECKPOINTS_KEPT and kept[CHECKPOINTS_KEPT].in_tables <= durable:
-                oldest = kept.popleft().checkpoint
-                if _relative(oldest.path) == self._resume_from.get(name):
-                    continue  # the next try may begin there
-                if self._deleting is None:
-                    _delete(oldest)
-                else:
-                    self._deleting.submit(_delete, oldest)
-            if name in self._plan.outcomes and len(kept) <= CHECKPOINTS_KEPT:
-                del self._checkpoints[name]
 
     def _begin(self, job: Job) -> None:
         """Adds a job to the table, unless it is there."""
@@ -303,8 +262,8 @@ class SweepCallback(_NotSaved, Callback):
         self._tell("started", row)
 
     def _end(self, trial: Trial, job: Job, outcome: Outcome, last: dict[str, Any]) -> None:
-        checkpoint = _relative(trial.checkpoint.path) if trial.checkpoint else None
-        if checkpoint is not None and self._mirror is None:
+        checkpoint = name_in_sweep(trial.checkpoint.path) if trial.checkpoint else None
+        if checkpoint is not None and self._store is None:
             # On the disk before a row says that it is there.
             sync(self._writer.folder / checkpoint / STATE_FILE)
         row = self._writer.end_trial(job.name, outcome.stop_reason, last, checkpoint)
@@ -319,36 +278,13 @@ class SweepCallback(_NotSaved, Callback):
         self._failures[name] += 1
         self._tell("failed", {"trial": name, "reason": _failure(trial)})
         check_room(self._writer.folder)
-        if self._mirror is not None:
-            self._wait_for_store(name)
+        if self._store is not None:
+            self._store.wait(lambda fault: self._say_store_is_away(name, fault))
 
-    def _wait_for_store(self, job: str) -> None:
-        """Waits while the store is away, so that no job spends its retries on that.
-
-        Raises:
-            OSError: it has been away for too long.
-        """
-        begun, said = monotonic(), False
-        # A machine that is lost fails hundreds of jobs at once, and a look takes half a second.
-        while not (self._stopper.interrupted or monotonic() < self._store_answered + _STORE_AGAIN):
-            try:
-                check_store(str(self._plan.spec.storage), None)
-                self._store_answered = monotonic()
-                return
-            except BadInput as error:
-                if monotonic() - begun >= _STORE_PATIENCE:
-                    self._end_for_store(str(error))
-                if not said:
-                    said = True
-                    self._writer.flush()
-                    reason = f"the store is away and waited for: {error}"
-                    self._tell("failed", {"trial": job, "reason": reason})
-            sleep(_STORE_AGAIN)
-
-    def _end_for_store(self, fault: str) -> NoReturn:
-        self._writer.flush()
-        self.store_fault = fault  # of what is raised here Tune leaves a text
-        raise OSError(errno.EIO, fault)
+    def _say_store_is_away(self, job: str, fault: str) -> None:
+        self._writer.flush()  # the wait may be long, or end the sweep
+        reason = f"the store is away and waited for: {fault}"
+        self._tell("failed", {"trial": job, "reason": reason})
 
     def _stop_reason(self, trial: Trial, job: Job, row: dict[str, Any]) -> str | None:
         if row["diverged"]:
@@ -375,13 +311,3 @@ def _failure(trial: Trial) -> str:
     except OSError:
         return "its process ended"
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def _delete(checkpoint: Any) -> None:
-    with contextlib.suppress(OSError):
-        checkpoint.filesystem.delete_dir(checkpoint.path)
-
-
-def _relative(path: str) -> str:
-    """Returns the name, in the sweep's folder, of what Tune wrote there or in the store."""
-    return f"{SESSION}{path.rpartition(f'/{SESSION}')[2]}"

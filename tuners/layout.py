@@ -1,6 +1,5 @@
 """Where everything lies in a sweep's folder."""
 
-import math
 import re
 from pathlib import Path
 
@@ -53,26 +52,3 @@ def trial_of(name: str) -> str:
     digits more.
     """
     return re.sub(r"_[0-9a-f]{4}$", "", name)
-
-
-def newest_checkpoint(folder: Path, trial: str, up_to: float = math.inf) -> Path | None:
-    """Returns the folder of a trial's furthest whole checkpoint, if there is one.
-
-    Those beyond ``up_to`` env_steps are passed over.
-    """
-    from rlcore.checkpoint import is_whole, read_metadata
-
-    found = []
-    sessions = f"{TUNE_FOLDER}/*"
-    for path in (
-        *folder.glob(f"{sessions}/{trial}/checkpoint_*/{STATE_FILE}"),
-        *folder.glob(f"{sessions}/{trial}_????/checkpoint_*/{STATE_FILE}"),  # ``trial_of``
-    ):
-        try:
-            env_steps = int(read_metadata(path)["env_steps"])
-        except (ValueError, OSError, KeyError, TypeError):
-            continue  # damaged: the one before serves
-        if env_steps <= up_to:
-            found.append((env_steps, path))
-    latest_first = sorted(found, reverse=True)
-    return next((path.parent for _, path in latest_first if is_whole(path)), None)

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from rlcore.checkpoint import read_metadata
-from tuners.layout import STATE_FILE, newest_checkpoint
+from tuners.checkpoints import newest_checkpoint
+from tuners.layout import STATE_FILE
 from tuners.objectives import Outcome
 from tuners.phases import Job, Plan, job_from_row
 from tuners.results import OUTCOME_COLUMNS, ResultsWriter, read_segments

@@ -19,6 +19,7 @@ from rich.console import Console
 from rlcore.files import check_room, replacing
 from tuners import following
 from tuners.adapter import RETRIES, InterruptStopper, Listener, PlanSearcher, SweepCallback
+from tuners.checkpoints import Checkpoints
 from tuners.cluster.doctor import quick_check
 from tuners.cluster.joining import joined
 from tuners.console import SweepConsole
@@ -38,6 +39,7 @@ from tuners.schedulers import SCHEDULERS
 from tuners.searchers import LEARNING
 from tuners.spec import SweepSpec
 from tuners.store import count_sessions
+from tuners.store_wait import StoreWait
 from tuners.validate import (
     Comparison,
     Curves,
@@ -201,7 +203,7 @@ def _train(
     """Runs every job of the plan; returns what its segments took, and a line a failed job."""
     writer = ResultsWriter(spec.folder, spec.base.task)
     scheduler = SCHEDULERS[spec.scheduler](spec)
-    checkpoints = restore(spec, plan, writer, scheduler)
+    checkpoints = Checkpoints(restore(spec, plan, writer, scheduler), mirror)
     for row in writer.trials.values() if spec.media else ():
         media.film_strip(row)  # that an interruption kept from being drawn
     interrupted = threading.Event()
@@ -217,19 +219,20 @@ def _train(
 
     listeners: list[Listener] = [collect, screen.listen]
     stopper = InterruptStopper(interrupted)
-    callback = SweepCallback(plan, writer, scheduler, stopper, checkpoints, listeners, mirror)
+    store = None if mirror is None else StoreWait(str(spec.storage), interrupted.is_set)
+    callback = SweepCallback(plan, writer, scheduler, stopper, checkpoints, listeners, store)
     screen.note(_what_is_awaited(spec))
     if not plan.finished:
         with workers_of(spec) as workers, noticing(interrupted):
 
             def to_tune(job: Job) -> dict[str, Any]:
-                resume_from = checkpoints.get(job.name) or _inherited(writer, job)
+                resume_from = checkpoints.resume_from.get(job.name) or _inherited(writer, job)
                 return _to_tune(spec, job, _place(spec, resume_from)) | workers.config
 
             most = workers.at_once if spec.searcher in LEARNING else math.inf
             searcher = PlanSearcher(plan, to_tune, interrupted, most)
             tuner = _make_tuner(spec, workers, scheduler, searcher, stopper, callback)
-            with _plain_about_storage(spec, callback):
+            with _plain_about_storage(spec, store):
                 tuner.fit()
                 writer.flush()
     if interrupted.is_set():
@@ -248,7 +251,7 @@ def _what_is_awaited(spec: SweepSpec) -> str:
 
 
 @contextmanager
-def _plain_about_storage(spec: SweepSpec, callback: SweepCallback) -> Iterator[None]:
+def _plain_about_storage(spec: SweepSpec, store: StoreWait | None) -> Iterator[None]:
     """Says of a disk that is full, or of a disk or a store that cannot be written, what to do.
 
     Raises:
@@ -260,8 +263,8 @@ def _plain_about_storage(spec: SweepSpec, callback: SweepCallback) -> Iterator[N
         number = _why_unwritable(spec.folder, error)
         if number is not None:
             fault = f"{spec.folder}: {os.strerror(number)}"
-        elif callback.store_fault:
-            number, fault = errno.EIO, callback.store_fault
+        elif store is not None and store.fault:
+            number, fault = errno.EIO, store.fault
         else:
             raise
         then = f", and --resume {spec.name} goes on once it can be written" * spec.can_resume

@@ -9,6 +9,7 @@ from typing import Any
 
 from rlcore.video import Recording, load_recording, write_film_strip, write_video
 from tuners import following
+from tuners.checkpoints import newest_checkpoint
 from tuners.interrupts import noticing
 from tuners.job_names import FIRST_TRIAL
 from tuners.layout import (
@@ -16,7 +17,6 @@ from tuners.layout import (
     MEDIA_FOLDER,
     RECORDING_FILE,
     film_strip_path,
-    newest_checkpoint,
     session_folder,
     video_path,
 )

@@ -33,7 +33,8 @@ from tests.e2e.record import (
     segments_once,
     trials_once,
 )
-from tuners.layout import STATE_FILE, film_strip_path, newest_checkpoint
+from tuners.checkpoints import newest_checkpoint
+from tuners.layout import STATE_FILE, film_strip_path
 from tuners.results import read_segments, read_trials
 from tuners.schedulers import SCHEDULERS
 from tuners.spec import load_spec

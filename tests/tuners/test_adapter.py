@@ -1,9 +1,7 @@
 """What Tune calls during a sweep, called by hand with trials that are none."""
 
 import copy
-import math
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -13,11 +11,13 @@ from ray.tune.search import Searcher
 
 from tests.tuners.small import SEGMENT, budget, small_spec
 from tuners.adapter import RETRIES, InterruptStopper, PlanSearcher, SweepCallback
+from tuners.checkpoints import Checkpoints
 from tuners.errors import BadInput
 from tuners.objectives import Outcome
 from tuners.phases import Plan
 from tuners.results import ResultsWriter, read_segments, read_trials
 from tuners.schedulers import SCHEDULERS
+from tuners.store_wait import StoreWait
 
 FULL = 8 * SEGMENT
 
@@ -32,7 +32,8 @@ class Sweep:
         self.folder = spec.folder
         self.writer = ResultsWriter(spec.folder, "swingup")
         self.interrupted = threading.Event()
-        self.checkpoints = {}
+        self.checkpoints = Checkpoints({}, None)
+        self.store = spec.storage and StoreWait(spec.storage, self.interrupted.is_set)
         self.heard = []
         self.stopper = InterruptStopper(self.interrupted)
         self.running = self.stopper.running
@@ -44,6 +45,7 @@ class Sweep:
             self.stopper,
             self.checkpoints,
             [lambda event, row: self.heard.append((event, row["trial"]))],
+            self.store,
         )
 
     def start(self):
@@ -270,7 +272,8 @@ def test_a_trial_that_tune_gave_up_too_early_is_tried_again(sweep):
     assert sweep.plan.outcomes == {}
     assert (sweep.plan.num_running, sweep.plan.finished) == (1, False)
     assert sweep.tables()[0]["trial-000"]["status"] == "running"
-    assert sweep.checkpoints == {"trial-000": "tune/session-001/trial-000/checkpoint_000000"}
+    expected = {"trial-000": "tune/session-001/trial-000/checkpoint_000000"}
+    assert sweep.checkpoints.resume_from == expected
     again = sweep.start()
     assert again.config["job"] == "trial-000"
     assert sweep.plan.num_running == 2
@@ -323,56 +326,26 @@ def kept_in(folder):
 def test_the_last_two_checkpoints_of_each_trial_are_kept(sweep):
     first, second = sweep.start(), sweep.start()
     folders = save(sweep, first, 0, 1, 2, 3), save(sweep, second, 0, 1)
+    sweep.report(first, 8, done=True)
+    sweep.complete(first)
     sweep.callback.on_step_end(0, [])
     assert [kept_in(folder) for folder in folders] == [[2, 3], [0, 1]]
 
 
-def test_no_checkpoint_is_deleted_before_the_tables_are_as_far_as_the_next(sweep, monkeypatch):
-    """A resume takes none that is further than they are."""
+def test_no_checkpoint_is_deleted_before_the_tables_are_written(sweep, monkeypatch):
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr("tuners.adapter.monotonic", lambda: clock.now)
     trial = sweep.start()
     folder = save(sweep, trial, 0, 1, 2)
     sweep.callback.on_step_end(0, [])
     assert kept_in(folder) == [1, 2]
-    for number in (3, 4, 5):
-        clock.now += 0.2
-        save(sweep, trial, number)
-        sweep.callback.on_step_end(0, [])
-        assert kept_in(folder)[:2] == [1, 2], "not written yet"
+    clock.now += 0.2
+    save(sweep, trial, 3, 4)
+    sweep.callback.on_step_end(0, [])
+    assert kept_in(folder) == [1, 2, 3, 4]
     clock.now += 1.0
     sweep.callback.on_step_end(0, [])
-    assert kept_in(folder) == [4, 5]
-
-
-def test_in_a_store_no_checkpoint_is_deleted_before_its_tables_are_two_beyond(tmp_path):
-    """A new head has no other tables."""
-    sweep, mirror = Sweep(tmp_path), SimpleNamespace(has_tables_of=-math.inf)
-    sweep.callback._mirror = mirror
-    trial = sweep.start()
-    folder = save(sweep, trial, 0, 1, 2, 3)
-    sweep.callback.on_step_end(0, [])
-    assert kept_in(folder) == [0, 1, 2, 3]
-    mirror.has_tables_of = time.monotonic()
-    save(sweep, trial, 4, 5)  # of which they know nothing
-    sweep.report(trial, 8, done=True)
-    sweep.complete(trial)
-    sweep.callback._next_flush = -math.inf
-    sweep.callback.on_step_end(0, [])
-    assert kept_in(folder) == [2, 3, 4, 5]
-    mirror.has_tables_of = time.monotonic()
-    sweep.callback._next_flush = -math.inf
-    sweep.callback.on_step_end(0, [])
-    assert kept_in(folder) == [4, 5]
-
-
-def test_checkpoints_of_a_trial_that_ended_are_deleted_too(sweep):
-    trial = sweep.start()
-    folder = save(sweep, trial, 0, 1, 2)
-    sweep.report(trial, 8, done=True)
-    sweep.complete(trial)
-    sweep.callback.on_step_end(0, [])
-    assert kept_in(folder) == [1, 2]
+    assert kept_in(folder) == [3, 4]
 
 
 def test_the_checkpoint_from_which_a_job_is_tried_again_stays(sweep):
@@ -381,7 +354,7 @@ def test_the_checkpoint_from_which_a_job_is_tried_again_stays(sweep):
     folder = save(sweep, trial, 7)
     sweep.callback.on_trial_error(0, [], trial)
     again = sweep.start()
-    assert sweep.checkpoints["trial-000"].endswith("checkpoint_000007")
+    assert sweep.checkpoints.resume_from["trial-000"].endswith("checkpoint_000007")
     save(sweep, again, 8, 9, 10)
     sweep.callback.on_step_end(0, [])
     assert kept_in(folder) == [7, 9, 10]
@@ -475,78 +448,43 @@ def test_failures_count_from_the_last_new_report(sweep):
 
 @pytest.fixture
 def in_store(tmp_path, monkeypatch):
-    """A sweep in a store that is away for a while, on a clock of its own."""
-    clock = SimpleNamespace(now=0.0, back=math.inf, looks=0)
+    """A sweep in a store that answers, or does not: ``answers`` says so at the time."""
+    sweep = Sweep(tmp_path, storage="s3://bucket/runs")
+    sweep.answers = True
 
     def check(storage, fresh):
-        assert (storage, fresh) == ("s3://bucket/runs", None)
-        clock.looks += 1
-        if clock.now < clock.back:
+        if not sweep.answers:
             raise BadInput(f"storage {storage} cannot be used: no answer")
 
-    monkeypatch.setattr("tuners.adapter.check_store", check)
-    monkeypatch.setattr("tuners.adapter.monotonic", lambda: clock.now)
-    monkeypatch.setattr("tuners.adapter.sleep", lambda s: setattr(clock, "now", clock.now + s))
-    sweep = Sweep(tmp_path, storage="s3://bucket/runs")
-    sweep.callback._mirror = SimpleNamespace(has_tables_of=-math.inf)
-    sweep.clock = clock
+    def wait(seconds):
+        sweep.durable = [row["segment"] for row in read_segments(sweep.folder)]
+        sweep.answers = True
+
+    monkeypatch.setattr("tuners.store_wait.check_store", check)
+    monkeypatch.setattr("tuners.store_wait.sleep", wait)
     return sweep
 
 
-def test_a_store_that_is_away_is_waited_for_and_said_once(in_store):
-    in_store.clock.back = 60.0
-    trial = in_store.start()
-    in_store.callback.on_trial_recover(0, [], trial)
-    assert in_store.clock.now == 60.0
-    # That the trial failed, and what is waited for.
-    assert in_store.heard == [("started", "trial-000")] + 2 * [("failed", "trial-000")]
-    assert in_store.callback.store_fault == ""
-
-
 @pytest.mark.parametrize("hook", ["on_trial_recover", "on_trial_error"])
-def test_a_store_that_stays_away_ends_the_sweep_and_no_trial(in_store, hook):
-    trial = in_store.start()
-    with pytest.raises(OSError, match="no answer"):
-        getattr(in_store.callback, hook)(0, [], trial)
-    assert in_store.callback.store_fault == "storage s3://bucket/runs cannot be used: no answer"
-    assert in_store.tables()[0]["trial-000"]["status"] == "running"
-
-
-def test_a_store_is_looked_at_once_for_all_that_fail_at_once(in_store):
-    in_store.clock.back = 0.0
-    for trial in [in_store.start() for _ in range(3)]:
-        in_store.callback.on_trial_recover(0, [], trial)
-    assert in_store.clock.looks == 1
-    in_store.clock.now = 60.0
-    in_store.callback.on_trial_recover(0, [], trial)
-    assert in_store.clock.looks == 2
-
-
-def test_what_was_reported_is_durable_before_a_store_is_waited_for(in_store):
+def test_a_store_that_is_away_is_told_of_and_what_came_in_is_durable_meanwhile(in_store, hook):
     trial = in_store.start()
     in_store.report(trial, 1)
-    with pytest.raises(OSError, match="no answer"):
-        in_store.callback.on_trial_recover(0, [], trial)
-    assert [row["segment"] for row in read_segments(in_store.folder)] == [1]
-
-
-def test_ctrl_c_ends_the_wait_for_a_store(in_store):
-    trial = in_store.start()
-    in_store.interrupted.set()
-    in_store.callback.on_trial_recover(0, [], trial)
-    assert in_store.clock.now == 0.0
+    in_store.answers = False
+    getattr(in_store.callback, hook)(0, [], trial)
+    assert in_store.durable == [1]
+    # That the trial failed, and what is waited for.
+    assert [event for event, _ in in_store.heard[2:]] == ["failed", "failed"]
 
 
 def test_a_worker_that_may_not_write_to_the_store_ends_the_sweep(in_store, tmp_path):
     """The driver may: nothing is wrong with it from here."""
-    in_store.clock.back = 0.0
     trial = in_store.start()
     trial.error_file = str(tmp_path / "error.txt")
     said = "OSError: When initiating multiple part upload: AWS Error ACCESS_DENIED"
     (tmp_path / "error.txt").write_text(f"Traceback\n{said}\n")
     with pytest.raises(OSError, match="ACCESS_DENIED"):
         in_store.fail_for_good(trial)
-    assert in_store.callback.store_fault == f"trial-000 cannot use the store: {said}"
+    assert in_store.store.fault == f"trial-000 cannot use the store: {said}"
     assert in_store.tables()[0]["trial-000"]["status"] == "running"
 
 

@@ -27,9 +27,10 @@ from rlcore.policy import FORMAT, Policy
 from rlcore.video import load_recording, save_recording, write_film_strip
 from tests.rlcore.small import fresh_state, state_template
 from tests.tuners.small import refusal, segment_row, small_spec, swing, trial_row
+from tuners.checkpoints import newest_checkpoint
 from tuners.config import load_config
 from tuners.errors import BadInput
-from tuners.layout import RECORDING_FILE, STATE_FILE, newest_checkpoint
+from tuners.layout import RECORDING_FILE, STATE_FILE
 from tuners.reading import read_json, read_yaml
 from tuners.report.sweep_record import load_record
 from tuners.results import TRIALS_SCHEMA, ResultsWriter, read_segments, read_trials

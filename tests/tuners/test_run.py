@@ -17,7 +17,6 @@ from tuners.spec import prepare
 from tuners.validate import Curves, read_comparison
 
 FULL = 8
-CALLBACK = SimpleNamespace(store_fault="")
 
 
 @pytest.fixture
@@ -134,7 +133,7 @@ def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch, error):
 
     monkeypatch.setattr("tuners.run.check_room", full)
     spec = small_spec(tmp_path)
-    with pytest.raises(OSError) as raised, _plain_about_storage(spec, CALLBACK):
+    with pytest.raises(OSError) as raised, _plain_about_storage(spec, None):
         raise error
     assert raised.value.errno == 28
     assert raised.value.strerror == (
@@ -147,8 +146,8 @@ def test_a_store_that_ended_a_sweep_is_said_in_one_line(tmp_path):
     spec = small_spec(tmp_path)
     spec.folder.mkdir()
     fault = "storage s3://bucket/runs cannot be used: no answer"
-    callback = SimpleNamespace(store_fault=fault)
-    with pytest.raises(OSError) as raised, _plain_about_storage(spec, callback):
+    store = SimpleNamespace(fault=fault)
+    with pytest.raises(OSError) as raised, _plain_about_storage(spec, store):
         raise RuntimeError("what Tune makes of it")
     assert raised.value.strerror == (
         f"{fault}; what was reported is kept, and --resume sweep goes on once it can be written"
@@ -158,14 +157,14 @@ def test_a_store_that_ended_a_sweep_is_said_in_one_line(tmp_path):
 def test_a_comparison_of_shapes_is_not_told_to_resume(tmp_path):
     spec = small_spec(tmp_path, space={})
     spec.folder.mkdir()
-    with pytest.raises(OSError, match="is kept$"), _plain_about_storage(spec, CALLBACK):
+    with pytest.raises(OSError, match="is kept$"), _plain_about_storage(spec, None):
         raise OSError(28, "No space left on device")
 
 
 def test_what_was_full_for_a_moment_is_said_too(tmp_path):
     spec = small_spec(tmp_path)
     spec.folder.mkdir()
-    with pytest.raises(OSError, match="goes on once"), _plain_about_storage(spec, CALLBACK):
+    with pytest.raises(OSError, match="goes on once"), _plain_about_storage(spec, None):
         raise OSError(30, "Read-only file system")
 
 
@@ -173,6 +172,6 @@ def test_other_errors_are_left_as_they_are(tmp_path):
     spec = small_spec(tmp_path)
     spec.folder.mkdir()
     for error in (RuntimeError("mine"), OSError(2, "mine"), KeyboardInterrupt("mine")):
-        with pytest.raises(type(error), match="mine"), _plain_about_storage(spec, CALLBACK):
+        with pytest.raises(type(error), match="mine"), _plain_about_storage(spec, None):
             raise error
     assert list(spec.folder.iterdir()) == []

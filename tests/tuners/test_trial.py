@@ -15,7 +15,8 @@ from rlcore.video import load_recording
 from tests.rlcore.small import assert_same_bits
 from tests.tuners.small import CONFIG, SEGMENT, without
 from tuners import trial as module
-from tuners.layout import RECORDING_FILE, STATE_FILE, newest_checkpoint
+from tuners.checkpoints import newest_checkpoint
+from tuners.layout import RECORDING_FILE, STATE_FILE
 from tuners.objectives import Objective
 from tuners.programs import make_task, num_programs
 from tuners.progress import Effort, Progress, Report
