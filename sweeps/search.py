@@ -30,7 +30,8 @@ from tuners.presets import PRESETS
 from tuners.ray_settings import apply_ray_settings, joins_cluster
 from tuners.sequels import begin_with, extend, seeds_spent
 from tuners.space import Domain, load_space
-from tuners.spec import SweepSpec, check_code_version, check_is_search, make_spec, prepare
+from tuners.spec import SweepSpec, check_is_search, make_spec, prepare
+from tuners.spec_file import check_code_version
 from tuners.store import check_address
 from tuners.tracking import run_link
 from tuners.validate import COLUMNS

@@ -20,11 +20,11 @@ from tuners.single import run_single
 from tuners.spec import (
     DEFAULT_TRACKING_URI,
     SweepSpec,
-    check_code_version,
     load_spec,
     make_spec,
     prepare,
 )
+from tuners.spec_file import check_code_version
 
 _HEADINGS = ("env_steps", "score", "return", "steps/s", "policy", "value", "entropy", "left")
 

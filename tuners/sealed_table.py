@@ -12,7 +12,8 @@ from tuners.errors import BadInput
 from tuners.login import error_line
 
 MAX_VALUES, MAX_BYTES = 100_000_000, 2**30  # of a file
-_SEAL, _UNSEALED = b"shapesweep.crc32", b"00000000"
+_KEY, _EMPTY = b"shapesweep.crc32", b"00000000"
+UNSEALED = {_KEY: _EMPTY}
 
 
 def read_table(
@@ -86,29 +87,34 @@ def write_table(path: Path, table: pa.Table) -> None:
 
     Parquet's own checksums leave out the footer, and a flipped bit there can crash the reader.
     """
-    metadata = {**(table.schema.metadata or {}), _SEAL: _UNSEALED}
+    metadata = {**(table.schema.metadata or {}), **UNSEALED}
     with replacing(path) as beside:
         pq.write_table(table.replace_schema_metadata(metadata), beside)
-        content = beside.read_bytes()
-        with beside.open("r+b") as file:
-            file.seek(_place_of_seal(content))
-            file.write(_seal_of(content))
+        seal(beside)
+
+
+def seal(path: Path) -> None:
+    """Writes the checksum into a Parquet file that has ``UNSEALED`` among its metadata."""
+    content = path.read_bytes()
+    with path.open("r+b") as file:
+        file.seek(_place_of_seal(content))
+        file.write(_seal_of(content))
 
 
 def _check_seal(content: bytes) -> None:
-    """Compares a file with its checksum; one of before there were such has none.
+    """Compares a file with its checksum.
 
     Raises:
-        ValueError: they differ.
+        ValueError: they differ, or it has none.
     """
     place = _place_of_seal(content)
-    if place >= 0 and content[place : place + len(_UNSEALED)] != _seal_of(content):
+    if place < 0 or content[place : place + len(_EMPTY)] != _seal_of(content):
         raise ValueError("its checksum differs")
 
 
 def _place_of_seal(content: bytes) -> int:
     """Returns where the checksum stands, -1 if there is none."""
-    mark = _SEAL + b"\x18" + bytes([len(_UNSEALED)])  # as Parquet's footer goes from key to value
+    mark = _KEY + b"\x18" + bytes([len(_EMPTY)])  # as Parquet's footer goes from key to value
     place = content.rfind(mark)
     return place if place < 0 else place + len(mark)
 
@@ -116,5 +122,5 @@ def _place_of_seal(content: bytes) -> int:
 def _seal_of(content: bytes) -> bytes:
     """Returns the checksum of a file, itself left out."""
     place, view = _place_of_seal(content), memoryview(content)
-    crc = zlib.crc32(view[place + len(_UNSEALED) :], zlib.crc32(view[:place]))
+    crc = zlib.crc32(view[place + len(_EMPTY) :], zlib.crc32(view[:place]))
     return f"{crc:08x}".encode()

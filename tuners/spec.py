@@ -1,18 +1,13 @@
-"""A sweep's one typed description, and the file it is kept in."""
+"""A sweep's one typed description."""
 
 import errno
 import os
 import tempfile
-import uuid
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
-from rlcore.files import replacing
 from tuners.config import TrialConfig, check_space, static_configs
 from tuners.errors import BadInput
 from tuners.layout import SPEC_FILE, sweep_address
@@ -22,18 +17,17 @@ from tuners.objectives import OBJECTIVES, PARETO, Objective
 from tuners.outputs import check_is_folder, check_tracking_uri, check_writable
 from tuners.presets import PRESETS, preset_for
 from tuners.ray_settings import PRECISIONS
-from tuners.reading import read_yaml
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import check_installed, check_searcher
 from tuners.space import Domain, Space, as_choice, grid, is_number, parse_stored_space
+from tuners.spec_file import read_spec_file, write_spec_file
 from tuners.store import check_address, check_store
-from tuners.versions import DECIDE_CURVES, VERSIONED, code_version, git_revision, versions
+from tuners.versions import code_version
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 MAX_SEED = 100_000
 MAX_PENALTY = 10
 MAX_SLOTS = 1000
-_CHECKSUM = "crc32"  # the last line of sweep.yaml
 MAX_TRIALS = 1_000_000
 MAX_SEEDS = 10_000  # in a phase
 
@@ -272,21 +266,7 @@ class SweepSpec:
         Args:
             folder: the sweep's own if not given.
         """
-        path = (folder or self.folder) / SPEC_FILE
-        if path.exists():
-            entries = {**_read_spec_file(path.parent), "spec": self.to_dict()}
-            entries.pop(_CHECKSUM, None)
-        else:
-            entries = {
-                "sweep_id": uuid.uuid4().hex[:12],
-                "spec": self.to_dict(),
-                "code_version": code_version(),
-                "git_revision": git_revision(),
-                "versions": versions(),
-            }
-        text = yaml.safe_dump(entries, sort_keys=False)
-        with replacing(path) as beside:
-            beside.write_text(f"{text}{_checksum_line(text)}")
+        write_spec_file(folder or self.folder, self.to_dict())
 
 
 def make_spec(
@@ -391,21 +371,21 @@ def load_spec(folder: Path) -> SweepSpec:
             other names.
     """
     path = folder / SPEC_FILE
-    written_by: str | None = code_version()
+    written_by = code_version()
     if not os.path.isfile(path):
         known = sorted(path.parent.name for path in folder.parent.glob(f"*/{SPEC_FILE}"))
         listed = ", ".join(known[-5:]) or "none"
         raise BadInput(f"no sweep '{folder.name}' in {folder.parent}; the latest there: {listed}")
     try:
-        stored = _read_spec_file(folder)
-        entries, written_by = stored["spec"], stored.get("code_version")
+        stored = read_spec_file(folder)
+        entries, written_by = stored["spec"], stored["code_version"]
         entries["base"] = TrialConfig.from_dict(entries["base"])
         entries["space"] = parse_stored_space(entries["space"])
         for name in ("earlier_seeds", "extensions"):
-            entries[name] = tuple(entries.get(name, ()))
+            entries[name] = tuple(entries[name])
         entries["first_values"] = tuple(
             {name: as_choice(value) for name, value in values.items()}
-            for values in entries.get("first_values", ())
+            for values in entries["first_values"]
         )
         # The folder may have been moved since it was begun.
         return SweepSpec(**{**entries, "runs_dir": folder.parent, "name": folder.name})
@@ -416,44 +396,3 @@ def load_spec(folder: Path) -> SweepSpec:
                 f"{path} is of code version {written_by}; this, {code_version()}, says: {why}"
             ) from error
         raise BadInput(f"{path} is damaged: {why}; restore it from a copy") from error
-
-
-def _checksum_line(text: str) -> str:
-    return f"{_CHECKSUM}: '{zlib.crc32(text.encode()):08x}'\n"
-
-
-def _read_spec_file(folder: Path) -> dict[str, Any]:
-    """Returns what ``sweep.yaml`` holds; one of before there were checksums has none.
-
-    Raises:
-        BadInput: it is not as it was written.
-    """
-    path = folder / SPEC_FILE
-    entries = read_yaml(path, "description")
-    if not isinstance(entries, dict):
-        raise BadInput("it holds no map")
-    text = path.read_text()
-    body, found, _ = text.rpartition(f"{_CHECKSUM}: ")
-    if found and text != f"{body}{_checksum_line(body)}":
-        raise BadInput("it is not as it was written (its checksum differs)")
-    if not found and set(entries["versions"]) != set(VERSIONED):
-        raise BadInput("its end is missing")
-    return entries
-
-
-def check_code_version(folder: Path) -> None:
-    """Refuses to resume a sweep that another version of the trainer began.
-
-    Raises:
-        BadInput: the code, or a package that decides a curve, differs.
-    """
-    entries = _read_spec_file(folder)
-    before = {"code version": entries.get("code_version")}
-    before |= {name: entries["versions"].get(name) for name in DECIDE_CURVES}
-    now = {"code version": code_version(), **versions()}
-    for name, value in before.items():
-        if value != now[name]:
-            raise BadInput(
-                f"sweep '{folder.name}' was begun with {name} {value}, but this is {now[name]}: its"
-                " curves would not continue; begin a new sweep, or go on with the one it had"
-            )

@@ -21,6 +21,7 @@ from tuners.config import baseline
 from tuners.layout import SPEC_FILE
 from tuners.results import ResultsWriter
 from tuners.spec import SweepSpec
+from tuners.spec_file import read_spec_file, write_entries
 from tuners.validate import COLUMNS
 
 # What a script begins with once its input is good.
@@ -76,10 +77,8 @@ def _fill() -> None:
     alone = {"space": {}, "scheduler": "none"}
     _begin(replace(small_spec(Path("runs"), name="trained", **alone), preset="train"))
     _begin(small_spec(Path("runs"), name="shapes", **alone))
-    older = Path("runs/older") / SPEC_FILE
-    entries = yaml.safe_load(older.read_text())
-    del entries["crc32"]
-    older.write_text(yaml.safe_dump(entries | {"code_version": "0123456789ab"}))
+    older = Path("runs/older")
+    write_entries(older, read_spec_file(older) | {"code_version": "0123456789ab"})
     (Path("runs/damaged") / SPEC_FILE).write_text("spec: [")
     truncated = Path("runs/truncated") / SPEC_FILE
     truncated.write_text(truncated.read_text()[:100])

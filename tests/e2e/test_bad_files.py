@@ -19,8 +19,10 @@ from tests.e2e.refusals import (
     run_here,
 )
 from tests.tuners.small import CONFIG
-from tuners.layout import SPEC_FILE, STATE_FILE
+from tuners.layout import STATE_FILE
 from tuners.results import TRIALS_SCHEMA
+from tuners.sealed_table import write_table
+from tuners.spec_file import read_spec_file, write_entries
 
 # A space file with one entry, and what its one line must hold.
 SPACES: dict[str, tuple[Mapping[str, Any] | list[Any] | str, str]] = {
@@ -100,10 +102,9 @@ def spec_with(**changes: Any) -> Callable[[], None]:
     """Changes entries of the finished sweep's description."""
 
     def change() -> None:
-        path = Path("runs/done") / SPEC_FILE
-        entries = yaml.safe_load(path.read_text())
-        del entries["crc32"]  # as in one of before there were any
-        path.write_text(yaml.safe_dump(entries | {"spec": entries["spec"] | changes}))
+        folder = Path("runs/done")
+        entries = read_spec_file(folder)
+        write_entries(folder, entries | {"spec": entries["spec"] | changes})
 
     return change
 
@@ -115,7 +116,7 @@ def trial_with(**changes: Any) -> Callable[[], None]:
         path = Path("runs/done/trials.parquet")
         rows = pq.read_table(path).to_pylist()
         rows[-1] |= changes
-        pq.write_table(pa.Table.from_pylist(rows, schema=TRIALS_SCHEMA), path)
+        write_table(path, pa.Table.from_pylist(rows, schema=TRIALS_SCHEMA))
 
     return change
 
@@ -125,8 +126,7 @@ def without_column(name: str) -> Callable[[], None]:
 
     def change() -> None:
         path = Path("runs/done/trials.parquet")
-        table = pq.read_table(path).drop_columns([name])
-        pq.write_table(table.replace_schema_metadata(None), path)  # with no checksum
+        write_table(path, pq.read_table(path).drop_columns([name]))
 
     return change
 

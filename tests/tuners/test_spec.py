@@ -17,12 +17,12 @@ from tuners.space import Choice, LogUniform, Uniform
 from tuners.spec import (
     MAX_SEED,
     SweepSpec,
-    check_code_version,
     check_name,
     load_spec,
     make_spec,
     prepare,
 )
+from tuners.spec_file import check_code_version
 from tuners.versions import code_version, git_revision, versions
 
 
@@ -309,12 +309,7 @@ def test_a_file_that_changed_by_a_bit_or_was_cut_is_refused(tmp_path, kind):
     for place in range(0, len(whole) - 1, 7):
         flipped = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
         path.write_bytes(flipped if kind == "flipped" else whole[:place])
-        try:
-            loaded = load_spec(spec.folder)
-        except BadInput as error:
-            assert str(path) in str(error)
-        else:  # nothing but its checksum, or versions written for information, is gone
-            assert loaded.to_dict() == spec.to_dict()
+        assert str(path) in refusal(load_spec, spec.folder)
     path.write_bytes(whole)
     assert load_spec(spec.folder).to_dict() == spec.to_dict()
 
@@ -346,7 +341,7 @@ def test_a_sweep_of_other_code_is_not_resumed(tmp_path, monkeypatch):
     prepare(spec, resume=False)
     begun_with = code_version()
     check_code_version(spec.folder)
-    monkeypatch.setattr("tuners.spec.code_version", lambda: "another")
+    monkeypatch.setattr("tuners.spec_file.code_version", lambda: "another")
     message = refusal(check_code_version, spec.folder)
     assert f"begun with code version {begun_with}, but this is another" in message
     assert "begin a new sweep" in message
@@ -357,9 +352,9 @@ def test_a_sweep_of_another_jax_is_not_resumed(tmp_path, monkeypatch):
     spec = small_spec(tmp_path)
     prepare(spec, resume=False)
     there = versions()
-    monkeypatch.setattr("tuners.spec.versions", lambda: there | {"mlflow": "99.0"})
+    monkeypatch.setattr("tuners.spec_file.versions", lambda: there | {"mlflow": "99.0"})
     check_code_version(spec.folder)
-    monkeypatch.setattr("tuners.spec.versions", lambda: there | {"jax": "99.0"})
+    monkeypatch.setattr("tuners.spec_file.versions", lambda: there | {"jax": "99.0"})
     message = refusal(check_code_version, spec.folder)
     assert f"begun with jax {there['jax']}, but this is 99.0" in message
 
