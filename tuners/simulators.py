@@ -1,6 +1,6 @@
 """An exported policy in simulators that nobody here wrote: Gymnasium and the Control Suite.
 
-Both are optional: ``pip install 'shapesweep[simulators]'``.
+Both are optional: ``pip install 'shapesweep[simulators]'``, the latter for Python 3.12 or older.
 """
 
 import warnings
@@ -91,5 +91,5 @@ def returns_in(
     except ModuleNotFoundError as error:
         raise BadInput(
             f"--in {simulator} needs {error.name}, which is not installed; to install it:"
-            " pip install 'shapesweep[simulators]'"
+            " pip install 'shapesweep[simulators]' (dm_control is for Python 3.12 or older)"
         ) from error

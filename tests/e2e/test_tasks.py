@@ -7,6 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.suite import needs_suite
+
 pytestmark = pytest.mark.slow
 SHAPES = ["survival", "mean", "product", "geometric", "kinetic"]
 
@@ -36,7 +38,10 @@ def test_five_shapes_side_by_side(make_scripts):
 
 @pytest.mark.parametrize(
     ("task", "simulator", "highest"),
-    [("balance", "gymnasium", 500.0), ("dmc_swingup", "dm_control", 1000.0)],
+    [
+        ("balance", "gymnasium", 500.0),
+        pytest.param("dmc_swingup", "dm_control", 1000.0, marks=needs_suite),
+    ],
 )
 def test_a_search_ends_in_a_simulator_of_others(make_scripts, task, simulator, highest):
     scripts = make_scripts(task)

@@ -8,6 +8,7 @@ import pytest
 from rlcore.tasks.dmc_swingup import DMCSwingUp
 from rlcore.tasks.dynamics import CartPoleState
 from tests.rlcore.small import golden
+from tests.suite import needs_suite
 
 TASK = DMCSwingUp()
 RAIL = 1.75  # nearer to its end the suite's rail bounces, and ours terminates
@@ -73,8 +74,10 @@ def test_it_ends_beyond_the_rail(x, ended):
     assert bool(TASK.terminated(CartPoleState.from_array(jnp.array([x, 0, 0, 0])))) is ended
 
 
+@needs_suite
 def test_transplanted_states_go_on_as_in_the_control_suite(x64):
-    suite = pytest.importorskip("dm_control.suite", reason="dm_control is not installed")
+    from dm_control import suite
+
     environment = suite.load("cartpole", "swingup", task_kwargs={"random": 0})
     environment.reset()
     physics = environment.physics

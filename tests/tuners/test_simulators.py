@@ -8,6 +8,7 @@ import pytest
 
 from rlcore.policy import Policy
 from rlcore.ppo.config import PPOConfig
+from tests.suite import needs_suite
 from tuners.config import TrialConfig, baseline
 from tuners.errors import BadInput
 from tuners.simulators import SIMULATORS, returns_in
@@ -57,6 +58,7 @@ def test_seeds_decide_the_starts():
     assert not np.array_equal(one, other)
 
 
+@needs_suite
 def test_the_suites_return_is_our_score_while_the_cart_is_inside():
     """A policy that pushes the cart a little aside: the pole swings, alike in both."""
     import jax
@@ -76,6 +78,7 @@ def test_the_suites_return_is_our_score_while_the_cart_is_inside():
     assert float(np.mean(theirs)) == pytest.approx(float(ours.score), rel=0.1)
 
 
+@needs_suite
 def test_the_suite_shows_what_the_policy_was_trained_on():
     """cos is the second number, sin the third: hanging, -1 and nearly 0."""
     seen = []
