@@ -1,7 +1,7 @@
 # shapesweep. `make` lists the targets. ARGS goes through, e.g. make search ARGS="--num-trials 64".
 
 # Tried in this order; the first that is 3.11 or newer makes .venv.
-PYTHON ?= python3 python3.13 python3.12 python3.11
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -26,7 +26,7 @@ IN_TWO := -n 2 --dist loadfile
 SYSTEM := chromium:chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help search setup test test-slow test-services test-cluster can-make-hosts lint types system lock hooks
+.PHONY: help search setup test test-slow test-services test-cluster can-make-hosts lint types system wheels lock hooks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -84,6 +84,16 @@ system: ## what the slow tests need beside Python (installs it as root on Debian
 	    "'make system' as root on a machine with apt-get." >&2; \
 	  exit 1; \
 	fi
+
+# A package without a wheel is built, for which most machines lack something.
+WHEELS := requirements.lock:x86_64-manylinux_2_28 requirements.lock:aarch64-apple-darwin \
+  requirements-cuda12.lock:x86_64-manylinux_2_28
+wheels: setup ## see that Python 3.11 to 3.14, on Linux and macOS, find wheels of all that is locked
+	@for python in 3.11 3.12 3.13 3.14; do for pair in $(WHEELS); do \
+	  $(UV) pip install --quiet --dry-run --only-binary :all: --require-hashes --python $(PY) \
+	    --python-version $$python --python-platform "$${pair#*:}" --target $(VENV)/none -r "$${pair%%:*}" || { \
+	    echo "wheels: $${pair%%:*} cannot be installed by Python $$python on $${pair#*:}" >&2; exit 1; }; \
+	done; done
 
 lock: | $(UV) ## resolve both requirements files anew (ARGS=--upgrade for newer versions)
 	@$(COMPILE) $(EXTRAS) -o requirements.lock

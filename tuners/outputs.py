@@ -60,6 +60,15 @@ def check_out_file(path: Path, what: str, suffix: str | None = None) -> None:
         raise BadInput(f"{what} is {path}, but must end in {suffix}")
 
 
+def _nearest(path: Path) -> Path:
+    """Returns the path if it is there, else the first of its parents that is."""
+    try:
+        path.stat()  # ``exists`` says from Python 3.14 on that what cannot be is not there
+    except (FileNotFoundError, NotADirectoryError):
+        return path if path == path.parent else _nearest(path.parent)
+    return path
+
+
 def check_is_folder(runs_dir: Path) -> None:
     """Refuses an address as the folder of sweeps: it would become folders called "s3:" and so on.
 
@@ -79,10 +88,8 @@ def check_writable(path: Path, what: str) -> None:
     Raises:
         BadInput: what it is, and where.
     """
-    nearest = path
     try:
-        while not nearest.exists() and nearest != nearest.parent:
-            nearest = nearest.parent
+        nearest = _nearest(path)
     except OSError as error:  # such as a name that is too long
         raise BadInput(f"{what} {path} cannot be written: {error.strerror}") from error
     if nearest != path and not nearest.is_dir():

@@ -2,6 +2,7 @@
 
 import socket
 import urllib.request
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from tuners.cluster.examination import in_a_line
@@ -48,7 +49,12 @@ def _reach(uri: str) -> None:
 
 
 def _get_health(uri: str) -> None:
-    with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWERS_WITHIN) as answer:
+    try:
+        answer = urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWERS_WITHIN)
+    except HTTPError as error:  # it is the answer too
+        error.close()
+        raise
+    with answer:
         if answer.read(100).strip() != b"OK":
             raise ConnectionError("something answers there, but it is not MLflow")
 
@@ -56,4 +62,8 @@ def _get_health(uri: str) -> None:
 def _log_in(uri: str) -> None:
     from mlflow.store.db.utils import create_sqlalchemy_engine
 
-    create_sqlalchemy_engine(uri).connect().close()
+    engine = create_sqlalchemy_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
