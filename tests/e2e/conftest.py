@@ -109,8 +109,13 @@ def make_scripts(
 
 @pytest.fixture(scope="session")
 def smoke(make_scripts: Callable[[str], Scripts]) -> Sweep:
-    """The smoke preset's sweep, ended; while it ran, its sockets were looked at."""
-    scripts = make_scripts("smoke")
+    """The smoke preset's sweep, ended; while it ran, its sockets were looked at.
+
+    It lies, and so does its Python, where somebody's own folders may have such names.
+    """
+    scripts = make_scripts("My smoke ü")
+    (scripts.folder / "a venv").symlink_to(sys.prefix)
+    scripts.python = str(scripts.folder / "a venv" / "bin" / "python")
     listening: set[str] = set()
     running = scripts.start("reward_search", "--preset", "smoke", "--name", "smoke")
 

@@ -83,12 +83,13 @@ class Scripts:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.env = env
+        self.python = sys.executable
         self._started: list[Running] = []
 
     def start(self, script: str, *arguments: object, **env: str) -> Running:
         """Starts ``sweeps/<script>.py``; ``env`` adds to the environment."""
         path = str(ROOT / "sweeps" / f"{script}.py")
-        return self.start_command([sys.executable, path, *map(str, arguments)], **env)
+        return self.start_command([self.python, path, *map(str, arguments)], **env)
 
     def start_command(self, command: list[str], **env: str) -> Running:
         running = Running(command, self.folder, self.env | env)

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shlex
 import socket
 import sys
 import threading
@@ -38,7 +39,12 @@ def joined(address: str | None, script: str = "sweeps/reward_search.py") -> Iter
     try:
         if there is None:
             keep_token_private()
-            _init(LOCAL, include_dashboard=False, num_cpus=_cores_left_to_us())
+            _init(
+                LOCAL,
+                include_dashboard=False,
+                num_cpus=_cores_left_to_us(),
+                runtime_env=_quoted_python(),
+            )
         else:
             _join(address, there)
         with _ending_with_ray():
@@ -104,6 +110,15 @@ def _join(address: str | None, there: str) -> None:
         raise BadInput(
             f"{error} start it here with the Python that Ray was started with"
         ) from error
+
+
+def _quoted_python() -> dict[str, str] | None:
+    """Returns what lets workers start where the path of Python has a space, if it has one.
+
+    Ray makes a line for a shell of it.
+    """
+    quoted = shlex.quote(sys.executable)
+    return None if quoted == sys.executable else {"py_executable": quoted}
 
 
 def _cores_left_to_us() -> int | None:
