@@ -82,6 +82,18 @@ def check_is_folder(runs_dir: Path) -> None:
         )
 
 
+def programs_folder() -> Path:
+    """Returns where compiled programs are kept: SHAPESWEEP_CACHE, or ~/.cache/shapesweep.
+
+    Raises:
+        BadInput: this user has no home.
+    """
+    try:
+        return Path(os.environ.get("SHAPESWEEP_CACHE") or Path.home() / ".cache" / "shapesweep")
+    except RuntimeError as error:
+        raise BadInput("this user has no home: set SHAPESWEEP_CACHE to a folder") from error
+
+
 def check_writable(path: Path, what: str) -> None:
     """Refuses a file or folder that this user cannot write, or whose first parent is not a folder.
 

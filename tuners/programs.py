@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from rlcore.ppo.train import TrainState, init_state, train_segment
 from rlcore.rewards import TERMS, RewardParams, make_reward_params
 from rlcore.tasks import TASKS
 from tuners.config import TrialConfig
+from tuners.outputs import programs_folder
 
 # Of a task, its static config and, in a pack, the numbers of its slots and of those trained.
 Key = tuple[str, PPOConfig, int, int]
@@ -32,9 +32,9 @@ def use_compilation_cache() -> Path:
     """Keeps compiled programs on disk, so that the next process need not compile them again.
 
     Returns:
-        The folder: SHAPESWEEP_CACHE if that is set, or ~/.cache/shapesweep.
+        The folder.
     """
-    folder = Path(os.environ.get("SHAPESWEEP_CACHE", Path.home() / ".cache" / "shapesweep"))
+    folder = programs_folder()
     folder.mkdir(parents=True, exist_ok=True)
     jax.monitoring.register_event_duration_secs_listener(_note_event)
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -284,6 +284,8 @@ ENVIRONMENT = (
     ("SHAPESWEEP_RUNS_DIR", "file", SMOKE, "file is not a folder"),
     ("SHAPESWEEP_RUNS_DIR", "file/below", "train --preset smoke", "file is not a folder"),
     ("SHAPESWEEP_RUNS_DIR", "elsewhere", "report done", "'done'"),
+    ("SHAPESWEEP_CACHE", "file/below", SMOKE, "(SHAPESWEEP_CACHE) file/below cannot be written"),
+    ("HOME", "file", SMOKE, "(SHAPESWEEP_CACHE) file/.cache/shapesweep cannot be written"),
     ("SHAPESWEEP_STORE", "ftp://host/team", SMOKE, "it may begin with s3://, file://"),
     ("SHAPESWEEP_STORE", f"s3://key:{SECRET}@bucket/team", SMOKE, "AWS_SECRET_ACCESS_KEY"),
     ("SHAPESWEEP_STORE", "s3:///team", "export_best unknown", "names no bucket"),

@@ -1,7 +1,7 @@
 """The token by which a Ray that is started here lets processes in: for this user alone."""
 
-import contextlib
 import os
+import secrets
 from pathlib import Path
 
 from tuners.cluster.cluster_file import TOKEN_FILE
@@ -15,12 +15,16 @@ def keep_token_private() -> None:
     Ray writes it with the permissions that any file gets: mostly everyone may read it, and with it
     run code as this user through Ray's ports.
     """
-    file = Path(TOKEN_FILE).expanduser()
-    with contextlib.suppress(OSError):  # not this user's, or not to be written: Ray says so itself
+    file = Path(os.path.expanduser(TOKEN_FILE))
+    is_given = any(os.environ.get(name) for name in _GIVEN)
+    try:
         if file.exists():
             file.chmod(0o600)
-        elif not any(os.environ.get(name) for name in _GIVEN):
+        elif not is_given:
             _generate()
+    except (OSError, RuntimeError):  # a home that cannot be written, or none: as in a container
+        if not is_given and not os.access(file, os.R_OK):
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # of this Ray alone
 
 
 def _generate() -> None:

@@ -1,5 +1,7 @@
 """Ray's token can be read by nobody else."""
 
+import os
+
 import pytest
 from ray._private.authentication.authentication_token_setup import generate_and_save_token
 
@@ -42,7 +44,17 @@ def test_none_is_made_where_none_is_asked_for(token, monkeypatch, name, value):
     assert not token.exists()
 
 
-def test_a_home_that_cannot_be_written_is_left_to_ray(token):
+def test_where_no_home_can_be_written_it_is_in_the_environment_of_this_sweep(token, monkeypatch):
+    """As in a container that runs as another user than it was made for."""
     token.parent.write_text("a file")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")  # so that what is set is gone after the test
     keep_token_private()
     assert token.parent.read_text() == "a file"
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+def test_one_that_is_given_stays(token, monkeypatch):
+    token.parent.write_text("a file")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
+    keep_token_private()
+    assert os.environ["RAY_AUTH_TOKEN"] == "mine"
