@@ -1,7 +1,7 @@
 # shapesweep. `make` lists the targets. ARGS goes through, e.g. make search ARGS="--num-trials 64".
 
 # Tried in this order; the first that is 3.11 or newer makes .venv.
-PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
+PYTHON ?= python3 python3.12 python3.13 python3.14 python3.11
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -86,8 +86,8 @@ system: ## what the slow tests need beside Python (installs it as root on Debian
 	fi
 
 # A package without a wheel is built, for which most machines lack something.
-WHEELS := requirements.lock:x86_64-manylinux_2_28 requirements.lock:aarch64-apple-darwin \
-  requirements-cuda12.lock:x86_64-manylinux_2_28
+WHEELS := requirements.lock:x86_64-manylinux_2_28 requirements.lock:aarch64-manylinux_2_28 \
+  requirements.lock:aarch64-apple-darwin requirements-cuda12.lock:x86_64-manylinux_2_28
 wheels: setup ## see that Python 3.11 to 3.14, on Linux and macOS, find wheels of all that is locked
 	@for python in 3.11 3.12 3.13 3.14; do for pair in $(WHEELS); do \
 	  $(UV) pip install --quiet --dry-run --only-binary :all: --require-hashes --python $(PY) \

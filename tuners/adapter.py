@@ -110,6 +110,9 @@ class InterruptStopper(_NotSaved, Stopper):
 class SweepCallback(_NotSaved, Callback):
     """Writes each report to the tables, tells the plan, and tells whoever listens.
 
+    Attributes:
+        store: waits for the store, if the checkpoints are there.
+
     Listeners hear ``("started", trial row)``, ``("segment", segment row)``, ``("failed", its name
     and the reason)`` and ``("ended", trial row)``.
     """
@@ -122,7 +125,6 @@ class SweepCallback(_NotSaved, Callback):
         stopper: InterruptStopper,
         checkpoints: Checkpoints,
         listeners: list[Listener],
-        store: StoreWait | None = None,
     ) -> None:
         """Has heard of nothing yet.
 
@@ -133,7 +135,6 @@ class SweepCallback(_NotSaved, Callback):
             stopper: ends trials at an interruption; is told which are in a worker.
             checkpoints: is told of each, and where a job's next try begins.
             listeners: hear everything.
-            store: waits for the store, if the checkpoints are there.
         """
         self._plan = plan
         self._writer = writer
@@ -144,7 +145,8 @@ class SweepCallback(_NotSaved, Callback):
         self._listeners = listeners
         self._next_flush = -math.inf
         self._recovering: set[str] = set()  # Tune's ids of trials whose failure was counted
-        self._store = store
+        storage = plan.spec.storage
+        self.store = None if storage is None else StoreWait(storage, lambda: stopper.interrupted)
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -219,9 +221,9 @@ class SweepCallback(_NotSaved, Callback):
             self._plan.try_again(job.name)
             return
         reason = _failure(trial)
-        if self._store is not None and not self._stopper.interrupted and _AWS in reason:
+        if self.store is not None and not self._stopper.interrupted and _AWS in reason:
             self._writer.flush()
-            self._store.give_up(f"{job.name} cannot use the store: {reason}")
+            self.store.give_up(f"{job.name} cannot use the store: {reason}")
         self._begin(job)  # it may have failed each time before it ran
         floor = {"objective": self._plan.floor(job.name), "seed_objectives": None}
         last = {**(trial.last_result or {}), **floor}
@@ -263,7 +265,7 @@ class SweepCallback(_NotSaved, Callback):
 
     def _end(self, trial: Trial, job: Job, outcome: Outcome, last: dict[str, Any]) -> None:
         checkpoint = name_in_sweep(trial.checkpoint.path) if trial.checkpoint else None
-        if checkpoint is not None and self._store is None:
+        if checkpoint is not None and self.store is None:
             # On the disk before a row says that it is there.
             sync(self._writer.folder / checkpoint / STATE_FILE)
         row = self._writer.end_trial(job.name, outcome.stop_reason, last, checkpoint)
@@ -278,8 +280,8 @@ class SweepCallback(_NotSaved, Callback):
         self._failures[name] += 1
         self._tell("failed", {"trial": name, "reason": _failure(trial)})
         check_room(self._writer.folder)
-        if self._store is not None:
-            self._store.wait(lambda fault: self._say_store_is_away(name, fault))
+        if self.store is not None:
+            self.store.wait(lambda fault: self._say_store_is_away(name, fault))
 
     def _say_store_is_away(self, job: str, fault: str) -> None:
         self._writer.flush()  # the wait may be long, or end the sweep

@@ -36,7 +36,7 @@ def backup(database: Path, store: str) -> None:
 def restore(database: Path, store: str) -> bool:
     """Fetches the store's copy if there is no database yet; returns whether it did."""
     copies = Store(store)
-    if database.exists() or not copies.has(COPY):
+    if _is_there(database) or not copies.has(COPY):
         return False
     copies.get(COPY, database)
     return True
@@ -50,7 +50,7 @@ def keep(database: Path, store: str, every: float = EVERY) -> None:
     parent, saved, took = os.getppid(), None, 0.0
     while os.getppid() == parent:
         time.sleep(max(every, took / SHARE))
-        changed = database.stat().st_mtime_ns if database.exists() else None
+        changed = database.stat().st_mtime_ns if _is_there(database) else None
         if changed == saved:
             continue
         begun = time.monotonic()
@@ -60,6 +60,15 @@ def keep(database: Path, store: str, every: float = EVERY) -> None:
         except (OSError, sqlite3.Error) as error:
             print(f"no backup of {database} to {store}: {error}", file=sys.stderr, flush=True)
         took = time.monotonic() - begun
+
+
+def _is_there(database: Path) -> bool:
+    """Returns whether there is one; if that cannot be said, raises OSError: a copy is older."""
+    try:
+        database.stat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -62,10 +63,10 @@ def check_out_file(path: Path, what: str, suffix: str | None = None) -> None:
 
 def _nearest(path: Path) -> Path:
     """Returns the path if it is there, else the first of its parents that is."""
-    try:
-        path.stat()  # ``exists`` says from Python 3.14 on that what cannot be is not there
-    except (FileNotFoundError, NotADirectoryError):
-        return path if path == path.parent else _nearest(path.parent)
+    for place in (path, *path.parents):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            place.stat()  # ``exists`` says from Python 3.14 on that what cannot be is not there
+            return place
     return path
 
 
@@ -80,6 +81,18 @@ def check_is_folder(runs_dir: Path) -> None:
             "runs_dir is an address, but must be a folder here; a search takes s3://bucket/runs as"
             " --storage"
         )
+
+
+def check_programs_folder() -> None:
+    """Refuses a folder of compiled programs that cannot be written: each trial would fail.
+
+    Raises:
+        BadInput: why.
+    """
+    folder, what = programs_folder(), "folder of compiled programs (SHAPESWEEP_CACHE)"
+    check_writable(folder, what)
+    if folder.is_file():
+        raise BadInput(f"{what} {folder} is not a folder")
 
 
 def programs_folder() -> Path:
@@ -102,8 +115,9 @@ def check_writable(path: Path, what: str) -> None:
     """
     try:
         nearest = _nearest(path)
-    except OSError as error:  # such as a name that is too long
-        raise BadInput(f"{what} {path} cannot be written: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # such as a name that is too long, or holds a nul
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise BadInput(f"{what} {path} cannot be written: {reason}") from error
     if nearest != path and not nearest.is_dir():
         raise BadInput(f"{what} {path} cannot be written: {nearest} is not a folder")
     if not os.access(nearest, os.W_OK):

@@ -138,6 +138,8 @@ def apply_ray_settings(address: str | None) -> None:
         BadInput: a variable has a value that Ray would not take.
     """
     os.environ.update(SETTINGS)
+    if programs := os.environ.get("SHAPESWEEP_CACHE"):
+        os.environ["SHAPESWEEP_CACHE"] = os.path.abspath(programs)  # trials work in folders of Tune
     if not joins_cluster(address):
         os.environ.update(ONE_MACHINE)
         # Ray would tell its makers how it is used; those who started a cluster decide for it.

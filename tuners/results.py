@@ -248,9 +248,10 @@ def read_trials(folder: Path) -> list[dict[str, Any]]:
         BadInput: it is damaged, or a name in it would lead out of the sweep's folder.
     """
     path = folder / TRIALS_FILE
-    if not path.exists():
+    try:
+        rows: list[dict[str, Any]] = read_table(path, TRIALS_SCHEMA, _NEVER_EMPTY).to_pylist()
+    except FileNotFoundError:
         return []
-    rows: list[dict[str, Any]] = read_table(path, TRIALS_SCHEMA, _NEVER_EMPTY).to_pylist()
     for row in rows:
         names = [row["trial"], row["row"], *([] if row["parent"] is None else [row["parent"]])]
         checkpoint = "none" if row["checkpoint"] is None else row["checkpoint"]

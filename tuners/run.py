@@ -219,8 +219,7 @@ def _train(
 
     listeners: list[Listener] = [collect, screen.listen]
     stopper = InterruptStopper(interrupted)
-    store = None if mirror is None else StoreWait(str(spec.storage), interrupted.is_set)
-    callback = SweepCallback(plan, writer, scheduler, stopper, checkpoints, listeners, store)
+    callback = SweepCallback(plan, writer, scheduler, stopper, checkpoints, listeners)
     screen.note(_what_is_awaited(spec))
     if not plan.finished:
         with workers_of(spec) as workers, noticing(interrupted):
@@ -232,7 +231,7 @@ def _train(
             most = workers.at_once if spec.searcher in LEARNING else math.inf
             searcher = PlanSearcher(plan, to_tune, interrupted, most)
             tuner = _make_tuner(spec, workers, scheduler, searcher, stopper, callback)
-            with _plain_about_storage(spec, store):
+            with _plain_about_storage(spec, callback.store):
                 tuner.fit()
                 writer.flush()
     if interrupted.is_set():

@@ -89,7 +89,8 @@ def returns_in(
     try:
         return run(policy, config, episodes, seed)
     except ModuleNotFoundError as error:
+        has_limit = " (with Python 3.12 or older)" * (simulator == "dm_control")
         raise BadInput(
             f"--in {simulator} needs {error.name}, which is not installed; to install it:"
-            " pip install 'shapesweep[simulators]' (dm_control is for Python 3.12 or older)"
+            f" pip install 'shapesweep[simulators]'{has_limit}"
         ) from error

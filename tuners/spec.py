@@ -14,7 +14,12 @@ from tuners.layout import SPEC_FILE, sweep_address
 from tuners.login import without_password
 from tuners.names import check_name
 from tuners.objectives import OBJECTIVES, PARETO, Objective
-from tuners.outputs import check_is_folder, check_tracking_uri, check_writable, programs_folder
+from tuners.outputs import (
+    check_is_folder,
+    check_programs_folder,
+    check_tracking_uri,
+    check_writable,
+)
 from tuners.presets import PRESETS, preset_for
 from tuners.ray_settings import PRECISIONS
 from tuners.schedulers import SCHEDULERS
@@ -331,7 +336,7 @@ def prepare(spec: SweepSpec, *, resume: bool) -> None:
     check_tracking_uri(spec.tracking_uri)
     check_is_folder(spec.runs_dir)
     check_writable(spec.folder, "output folder")
-    check_writable(programs_folder(), "folder of compiled programs (SHAPESWEEP_CACHE)")
+    check_programs_folder()
     if spec.storage is not None:
         check_store(spec.storage, None if resume else spec.name)
     if resume:

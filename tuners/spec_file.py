@@ -14,22 +14,22 @@ from tuners.reading import read_yaml
 from tuners.versions import DECIDE_CURVES, code_version, git_revision, versions
 
 _CHECKSUM = "crc32"  # of the lines above it, in the last
-_ENTRIES = {"sweep_id", "spec", "code_version", "versions", _CHECKSUM}
+_ENTRIES = {"sweep_id", "spec", "code_version", "git_revision", "versions"}
 
 
 def write_spec_file(folder: Path, spec: dict[str, Any]) -> None:
     """Writes a description; of a sweep that is there already, who began it stays."""
     if (folder / SPEC_FILE).exists():
-        entries = read_spec_file(folder)
-    else:
-        entries = {
-            "sweep_id": uuid.uuid4().hex[:12],
-            "spec": spec,
-            "code_version": code_version(),
-            "git_revision": git_revision(),
-            "versions": versions(),
-        }
-    write_entries(folder, {**entries, "spec": spec})
+        write_entries(folder, read_spec_file(folder) | {"spec": spec})
+        return
+    entries = {
+        "sweep_id": uuid.uuid4().hex[:12],
+        "spec": spec,
+        "code_version": code_version(),
+        "git_revision": git_revision(),
+        "versions": versions(),
+    }
+    write_entries(folder, entries)
 
 
 def write_entries(folder: Path, entries: dict[str, Any]) -> None:
@@ -48,10 +48,10 @@ def read_spec_file(folder: Path) -> dict[str, Any]:
     path = folder / SPEC_FILE
     entries = read_yaml(path, "description")
     text = path.read_text()
-    body, found, _ = text.rpartition(f"{_CHECKSUM}: ")
-    if not found or text != f"{body}{_checksum_line(body)}":
+    body = text.rpartition(f"{_CHECKSUM}: ")[0]
+    if text != f"{body}{_checksum_line(body)}":
         raise BadInput("it is not as it was written (its checksum differs)")
-    if not isinstance(entries, dict) or not entries.keys() >= _ENTRIES:
+    if not entries.keys() >= _ENTRIES or not isinstance(entries["versions"], dict):
         raise BadInput("it has other entries than it should")
     del entries[_CHECKSUM]
     return entries

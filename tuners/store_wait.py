@@ -43,11 +43,11 @@ class StoreWait:
                 self._answered = monotonic()
                 return
             except BadInput as error:
-                if monotonic() - begun >= _PATIENCE:
-                    self.give_up(str(error))
                 if not said:
                     said = True
                     say(str(error))
+                if monotonic() - begun >= _PATIENCE:
+                    self.give_up(str(error))
             sleep(_AGAIN)
 
     def give_up(self, fault: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """What Tune calls during a sweep, called by hand with trials that are none."""
 
 import copy
+import math
 import threading
 from types import SimpleNamespace
 
@@ -17,7 +18,6 @@ from tuners.objectives import Outcome
 from tuners.phases import Plan
 from tuners.results import ResultsWriter, read_segments, read_trials
 from tuners.schedulers import SCHEDULERS
-from tuners.store_wait import StoreWait
 
 FULL = 8 * SEGMENT
 
@@ -33,7 +33,6 @@ class Sweep:
         self.writer = ResultsWriter(spec.folder, "swingup")
         self.interrupted = threading.Event()
         self.checkpoints = Checkpoints({}, None)
-        self.store = spec.storage and StoreWait(spec.storage, self.interrupted.is_set)
         self.heard = []
         self.stopper = InterruptStopper(self.interrupted)
         self.running = self.stopper.running
@@ -45,7 +44,6 @@ class Sweep:
             self.stopper,
             self.checkpoints,
             [lambda event, row: self.heard.append((event, row["trial"]))],
-            self.store,
         )
 
     def start(self):
@@ -348,6 +346,18 @@ def test_no_checkpoint_is_deleted_before_the_tables_are_written(sweep, monkeypat
     assert kept_in(folder) == [3, 4]
 
 
+def test_checkpoints_of_a_trial_that_ended_are_forgotten(sweep):
+    trial = sweep.start()
+    save(sweep, trial, 0, 1)
+    sweep.callback.on_step_end(0, [])
+    assert sweep.checkpoints._saved
+    sweep.report(trial, 8, done=True)
+    sweep.complete(trial)
+    sweep.callback._next_flush = -math.inf
+    sweep.callback.on_step_end(0, [])
+    assert not sweep.checkpoints._saved
+
+
 def test_the_checkpoint_from_which_a_job_is_tried_again_stays(sweep):
     """Each process that takes the job over begins there."""
     trial = sweep.start()
@@ -450,7 +460,8 @@ def test_failures_count_from_the_last_new_report(sweep):
 def in_store(tmp_path, monkeypatch):
     """A sweep in a store that answers, or does not: ``answers`` says so at the time."""
     sweep = Sweep(tmp_path, storage="s3://bucket/runs")
-    sweep.answers = True
+    sweep.answers = sweep.comes_back = True
+    clock = SimpleNamespace(now=0.0)
 
     def check(storage, fresh):
         if not sweep.answers:
@@ -458,10 +469,12 @@ def in_store(tmp_path, monkeypatch):
 
     def wait(seconds):
         sweep.durable = [row["segment"] for row in read_segments(sweep.folder)]
-        sweep.answers = True
+        sweep.answers = sweep.comes_back
+        clock.now += seconds
 
     monkeypatch.setattr("tuners.store_wait.check_store", check)
     monkeypatch.setattr("tuners.store_wait.sleep", wait)
+    monkeypatch.setattr("tuners.store_wait.monotonic", lambda: clock.now)
     return sweep
 
 
@@ -476,6 +489,24 @@ def test_a_store_that_is_away_is_told_of_and_what_came_in_is_durable_meanwhile(i
     assert [event for event, _ in in_store.heard[2:]] == ["failed", "failed"]
 
 
+@pytest.mark.parametrize("hook", ["on_trial_recover", "on_trial_error"])
+def test_a_store_that_stays_away_ends_the_sweep_and_no_trial(in_store, hook):
+    in_store.answers = in_store.comes_back = False
+    trial = in_store.start()
+    with pytest.raises(OSError, match="no answer"):
+        getattr(in_store.callback, hook)(0, [], trial)
+    assert in_store.callback.store.fault == "storage s3://bucket/runs cannot be used: no answer"
+    assert in_store.tables()[0]["trial-000"]["status"] == "running"
+
+
+def test_an_interrupted_sweep_waits_for_no_store(in_store):
+    in_store.answers = in_store.comes_back = False
+    trial = in_store.start()
+    in_store.interrupted.set()
+    in_store.callback.on_trial_recover(0, [], trial)
+    assert [event for event, _ in in_store.heard] == ["started", "failed"]
+
+
 def test_a_worker_that_may_not_write_to_the_store_ends_the_sweep(in_store, tmp_path):
     """The driver may: nothing is wrong with it from here."""
     trial = in_store.start()
@@ -484,7 +515,7 @@ def test_a_worker_that_may_not_write_to_the_store_ends_the_sweep(in_store, tmp_p
     (tmp_path / "error.txt").write_text(f"Traceback\n{said}\n")
     with pytest.raises(OSError, match="ACCESS_DENIED"):
         in_store.fail_for_good(trial)
-    assert in_store.store.fault == f"trial-000 cannot use the store: {said}"
+    assert in_store.callback.store.fault == f"trial-000 cannot use the store: {said}"
     assert in_store.tables()[0]["trial-000"]["status"] == "running"
 
 

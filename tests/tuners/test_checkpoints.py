@@ -89,9 +89,14 @@ def test_where_a_job_is_tried_again_stays(tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_deleted_is_left(tmp_path):
+    def refuse(path):
+        raise PermissionError(path)
+
     session = Session(tmp_path)
-    session.save("a", 0, 1, 2, 3)
-    (session.folder / "a" / "checkpoint_000000" / "state.safetensors").unlink()
-    (session.folder / "a" / "checkpoint_000000").rmdir()
+    checkpoint = SimpleNamespace(
+        path="/runs/tune/session-001/a/x", filesystem=SimpleNamespace(delete_dir=refuse)
+    )
+    session.checkpoints.add("a", checkpoint)
+    session.save("a", 1, 2, 3)
     session.checkpoints.delete_spent(ended=())
     assert session.kept("a") == [2, 3]

@@ -38,7 +38,7 @@ from tuners.results import TRIALS_SCHEMA, ResultsWriter, read_segments, read_tri
 from tuners.sealed_table import write_table
 from tuners.space import load_space
 from tuners.spec import load_spec
-from tuners.spec_file import read_spec_file, write_entries
+from tuners.spec_file import check_code_version, read_spec_file, write_entries
 from tuners.tracking import read_state, run_link
 from tuners.validate import read_comparison
 
@@ -206,6 +206,7 @@ def test_any_description_is_a_sweep_or_is_refused(place, sweep, data):
     write_entries(folder, entries)
     found = one_line(load_spec, folder)
     assert found is None or found.folder == folder
+    one_line(check_code_version, folder)
 
 
 # --- bytes ---

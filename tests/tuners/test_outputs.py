@@ -44,6 +44,17 @@ def test_a_store_that_is_a_folder_is_refused(tmp_path):
     assert str(tmp_path) in refusal(check_tracking_uri, f"sqlite:///{tmp_path}")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("x" * 300, "File name too long"), ("a\0b", "embedded null byte")]
+)
+def test_a_name_that_cannot_be_is_refused(tmp_path, name, said):
+    assert said in refusal(check_writable, tmp_path / name, "output folder")
+
+
+def test_a_place_however_deep_can_be_written(tmp_path):
+    check_writable(tmp_path.joinpath(*["a"] * 1500), "output folder")
+
+
 def test_a_place_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     check_writable(tmp_path / "a" / "b" / "c", "output folder")
     assert list(tmp_path.iterdir()) == []

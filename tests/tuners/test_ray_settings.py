@@ -50,6 +50,13 @@ def test_who_has_said_so_before_decides(environment, value, enabled):
     assert usage_stats_enabled() == enabled
 
 
+def test_programs_lie_in_one_folder_for_workers_that_work_in_others(environment, tmp_path):
+    environment.chdir(tmp_path)
+    environment.setenv("SHAPESWEEP_CACHE", "programs")
+    apply_ray_settings(LOCAL)
+    assert os.environ["SHAPESWEEP_CACHE"] == str(tmp_path / "programs")
+
+
 def test_an_environment_may_ask_for_a_ray_of_its_own_too(environment):
     environment.setenv("RAY_ADDRESS", LOCAL)
     assert not joins_cluster(None)

@@ -115,7 +115,7 @@ def _join(address: str | None, there: str) -> None:
 def _quoted_python() -> dict[str, str] | None:
     """Returns what lets workers start where the path of Python has a space, if it has one.
 
-    Ray makes a line for a shell of it.
+    Ray makes a line for a shell of it; of a Ray that `ray start` began it cannot be mended here.
     """
     quoted = shlex.quote(sys.executable)
     return None if quoted == sys.executable else {"py_executable": quoted}

@@ -1,12 +1,11 @@
 """The token by which a Ray that is started here lets processes in: for this user alone."""
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
 
 from tuners.cluster.cluster_file import TOKEN_FILE
-
-_GIVEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 def keep_token_private() -> None:
@@ -16,15 +15,27 @@ def keep_token_private() -> None:
     run code as this user through Ray's ports.
     """
     file = Path(os.path.expanduser(TOKEN_FILE))
-    is_given = any(os.environ.get(name) for name in _GIVEN)
-    try:
+    with contextlib.suppress(OSError, RuntimeError):
         if file.exists():
             file.chmod(0o600)
-        elif not is_given:
+        elif not _is_given():
             _generate()
-    except (OSError, RuntimeError):  # a home that cannot be written, or none: as in a container
-        if not is_given and not os.access(file, os.R_OK):
-            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # of this Ray alone
+    if not _is_given() and not _can_read(file):
+        # A home that is full, cannot be written, or is none: as in a container.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _is_given() -> bool:
+    """Returns whether Ray has a token from elsewhere, or needs none."""
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(named) or (os.environ.get("RAY_AUTH_MODE") or "token") != "token"
+
+
+def _can_read(file: Path) -> bool:
+    try:
+        return bool(file.read_text().strip())
+    except OSError:
+        return False
 
 
 def _generate() -> None:

@@ -53,6 +53,17 @@ def test_where_no_home_can_be_written_it_is_in_the_environment_of_this_sweep(tok
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
 
 
+@pytest.mark.parametrize("mode", ["", "token"])
+def test_a_home_that_is_full_is_like_none(token, monkeypatch, mode):
+    """Ray's write leaves an empty file."""
+    token.parent.mkdir()
+    token.touch()
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    keep_token_private()
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
 def test_one_that_is_given_stays(token, monkeypatch):
     token.parent.write_text("a file")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
