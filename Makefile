@@ -1,6 +1,6 @@
 # shapesweep. `make` lists the targets. ARGS goes through, e.g. make search ARGS="--num-trials 64".
 
-# Tried in this order; the first that is 3.11 or newer makes .venv.
+# Tried in this order; the first that is 3.11 to 3.14 makes .venv.
 PYTHON ?= python3 python3.12 python3.13 python3.14 python3.11
 
 VENV := .venv
@@ -108,19 +108,19 @@ $(INSTALLED): $(LOCK) pyproject.toml | $(UV)
 	@echo "Installing the locked packages into $(VENV) (once, about 30 to 90 s) ..."
 	@$(UV) pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r $(LOCK) || { \
 	  echo "uv could not; trying pip, which reads this machine's pip settings ..."; \
-	  $(PY) -m pip install -qq --require-hashes -r $(LOCK); }
+	  PIP_USER=0 $(PY) -m pip install -qq --require-hashes -r $(LOCK); }
 	@$(UV) pip install --quiet --python $(PY) --no-deps -e . || \
-	  $(PY) -m pip install -qq --no-deps -e .
+	  PIP_USER=0 $(PY) -m pip install -qq --no-deps -e .
 	@echo $(LOCK) > $@
 
 $(UV):
 	@for python in $(PYTHON); do \
-	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || continue; \
 	  echo "Making $(VENV) with $$("$$python" --version) ..."; \
 	  "$$python" -m venv $(VENV) && \
-	    $(PY) -m pip install -qq --disable-pip-version-check "uv==$(UV_VERSION)"; \
+	    PIP_USER=0 $(PY) -m pip install -qq --disable-pip-version-check "uv==$(UV_VERSION)"; \
 	  exit; \
 	done; \
-	echo "shapesweep needs Python 3.11 or newer, and found none among: $(PYTHON)" \
+	echo "shapesweep needs Python 3.11 to 3.14, and found none among: $(PYTHON)" \
 	  "(python3 is $$(python3 --version 2>&1 | head -n 1)). Name one: make PYTHON=/path/to/python3.12" >&2; \
 	exit 1

@@ -131,7 +131,8 @@ def _cores_left_to_us() -> int | None:
 
     if not hasattr(os, "sched_getaffinity"):  # macOS
         return None
-    return min(len(os.sched_getaffinity(0)), int(get_num_cpus()))
+    whole = max(1, int(get_num_cpus(override_docker_cpu_warning=True)))  # a container may have half
+    return min(len(os.sched_getaffinity(0)), whole)
 
 
 def _init(address: str | None, **arguments: Any) -> None:

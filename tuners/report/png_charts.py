@@ -1,13 +1,12 @@
 """The sweep's figures as PNG files."""
 
+import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
+os.environ["MPLBACKEND"] = "Agg"  # a notebook names one that is not installed here
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -240,4 +240,4 @@ def write_comparison(records: Sequence[SweepRecord], path: Path) -> None:
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as beside:
-        beside.write_text(page(f"compare: {names}", body))
+        beside.write_text(page(f"compare: {names}", body), encoding="utf-8")

@@ -67,7 +67,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     body[films] = section("behaviour", SECTIONS["behaviour"], moving)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as beside:
-        beside.write_text(page(f"{folder.name}: report", body))
+        beside.write_text(page(f"{folder.name}: report", body), encoding="utf-8")
     return path
 
 

@@ -37,17 +37,31 @@ def closed():
     return address
 
 
-@pytest.mark.parametrize(("allowed", "counted"), [({0}, 1), (set(range(32)), 4)])
-def test_cores_are_those_that_a_batch_system_left_to_us(monkeypatch, allowed, counted):
+@pytest.mark.parametrize(
+    ("allowed", "container", "counted"), [({0}, 4.0, 1), (set(range(32)), 4.0, 4), ({0, 1}, 0.5, 1)]
+)
+def test_cores_are_those_that_a_batch_system_left_to_us(monkeypatch, allowed, container, counted):
     """And that the container has, which Ray counts."""
     told = []
     monkeypatch.setattr(joining.os, "sched_getaffinity", lambda process: allowed)
-    monkeypatch.setattr("ray._private.utils.get_num_cpus", lambda: 4.0)
+    monkeypatch.setattr("ray._private.utils.get_num_cpus", lambda **_: container)
     monkeypatch.setattr(joining, "_init", lambda address, **given: told.append(given["num_cpus"]))
     monkeypatch.setattr(joining, "keep_token_private", lambda: None)
     monkeypatch.setattr(joining, "_ending_with_ray", nullcontext)
     with joined("local"):
         assert told == [counted]
+
+
+@pytest.mark.parametrize(
+    ("python", "told"),
+    [
+        ("/venv/bin/python", None),
+        ("/my venv/python", {"py_executable": "'/my venv/python'"}),
+    ],
+)
+def test_where_python_has_a_space_in_its_path_ray_is_told_in_quotes(monkeypatch, python, told):
+    monkeypatch.setattr(joining.sys, "executable", python)
+    assert joining._quoted_python() == told
 
 
 def test_without_an_address_ray_is_started_here():

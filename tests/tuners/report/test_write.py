@@ -1,7 +1,10 @@
 """The report's page, of sweeps written by hand."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -249,3 +252,16 @@ def test_a_damaged_comparison_is_bad_input(begun, text):
     folder = begun.write()
     (folder / "comparison.json").write_text(text)
     assert "comparison.json is damaged" in refusal(write_report, folder)
+
+
+@pytest.mark.parametrize("name", ["module://not_installed.backend_inline", "Qt4Agg"])
+def test_plots_need_nothing_that_a_notebook_names(name):
+    program = "import tuners.report.png_charts, matplotlib; print(matplotlib.get_backend())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"MPLBACKEND": name},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip().lower() == "agg"
