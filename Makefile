@@ -3,6 +3,9 @@
 # Tried in this order; the first that is 3.11 to 3.14 makes .venv.
 PYTHON ?= python3 python3.12 python3.13 python3.14 python3.11
 
+# Of a virtual environment, whatever pip.conf says.
+export PIP_USER := 0
+
 VENV := .venv
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
@@ -108,9 +111,9 @@ $(INSTALLED): $(LOCK) pyproject.toml | $(UV)
 	@echo "Installing the locked packages into $(VENV) (once, about 30 to 90 s) ..."
 	@$(UV) pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r $(LOCK) || { \
 	  echo "uv could not; trying pip, which reads this machine's pip settings ..."; \
-	  PIP_USER=0 $(PY) -m pip install -qq --require-hashes -r $(LOCK); }
+	  $(PY) -m pip install -qq --require-hashes -r $(LOCK); }
 	@$(UV) pip install --quiet --python $(PY) --no-deps -e . || \
-	  PIP_USER=0 $(PY) -m pip install -qq --no-deps -e .
+	  $(PY) -m pip install -qq --no-deps -e .
 	@echo $(LOCK) > $@
 
 $(UV):
@@ -118,7 +121,7 @@ $(UV):
 	  "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || continue; \
 	  echo "Making $(VENV) with $$("$$python" --version) ..."; \
 	  "$$python" -m venv $(VENV) && \
-	    PIP_USER=0 $(PY) -m pip install -qq --disable-pip-version-check "uv==$(UV_VERSION)"; \
+	    $(PY) -m pip install -qq --disable-pip-version-check "uv==$(UV_VERSION)"; \
 	  exit; \
 	done; \
 	echo "shapesweep needs Python 3.11 to 3.14, and found none among: $(PYTHON)" \

@@ -61,15 +61,6 @@ def check_out_file(path: Path, what: str, suffix: str | None = None) -> None:
         raise BadInput(f"{what} is {path}, but must end in {suffix}")
 
 
-def _nearest(path: Path) -> Path:
-    """Returns the path if it is there, else the first of its parents that is."""
-    for place in (path, *path.parents):
-        with suppress(FileNotFoundError, NotADirectoryError):
-            place.stat()  # ``exists`` says from Python 3.14 on that what cannot be is not there
-            return place
-    return path
-
-
 def check_is_folder(runs_dir: Path) -> None:
     """Refuses an address as the folder of sweeps: it would become folders called "s3:" and so on.
 
@@ -107,6 +98,19 @@ def programs_folder() -> Path:
         raise BadInput("this user has no home: set SHAPESWEEP_CACHE to a folder") from error
 
 
+def nearest_there(path: Path) -> Path:
+    """Returns the path if it is there, else the first of its parents that is.
+
+    Raises:
+        OSError: that cannot be said, or the name is too long.
+    """
+    for place in (path, *path.parents):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            place.stat()  # ``exists`` says from Python 3.14 on that what cannot be is not there
+            return place
+    return path
+
+
 def check_writable(path: Path, what: str) -> None:
     """Refuses a file or folder that this user cannot write, or whose first parent is not a folder.
 
@@ -114,9 +118,9 @@ def check_writable(path: Path, what: str) -> None:
         BadInput: what it is, and where.
     """
     try:
-        nearest = _nearest(path)
+        nearest = nearest_there(path)
     except (OSError, ValueError) as error:  # such as a name that is too long, or holds a nul
-        reason = (isinstance(error, OSError) and error.strerror) or error
+        reason = getattr(error, "strerror", None) or error
         raise BadInput(f"{what} {path} cannot be written: {reason}") from error
     if nearest != path and not nearest.is_dir():
         raise BadInput(f"{what} {path} cannot be written: {nearest} is not a folder")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pyarrow.fs import FileSelector, FileSystem
 
+from tuners.outputs import nearest_there
 from tuners.ray_settings import hearing_jax
 from tuners.versions import program_version, versions
 
@@ -195,9 +196,7 @@ def free_space(folders: Iterable[str]) -> dict[str, float]:
     """Returns the free GB for each of the folders; one of those on the same disk stands for all."""
     disks: dict[int, tuple[str, float]] = {}
     for folder in folders:
-        nearest = Path(folder)
-        while not nearest.exists():
-            nearest = nearest.parent
+        nearest = nearest_there(Path(folder))
         free = shutil.disk_usage(nearest).free / GB
         disks.setdefault(nearest.stat().st_dev, (folder, free))
     return dict(disks.values())
