@@ -4,6 +4,7 @@ The folder holds the config, the policy (safetensors, and NumPy code that runs i
 statistics, the video and a README.  Takes a few seconds.
 """
 
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import tyro
 
 from sweeps import places
 from sweeps.cli import SweepName
+from sweeps.commands import program_here
 from sweeps.places import find_sweep
 
 
@@ -65,8 +67,8 @@ def main(flags: Flags) -> int:
     observation = [0] * TASKS[best.config.task].observation_size
     print(f"  echo '{{\"inputs\": {[observation]}}}' > observations.json")
     print(
-        f"  MLFLOW_TRACKING_URI={uri} mlflow models predict -m {model}"
-        " -i observations.json --env-manager local"
+        f"  MLFLOW_TRACKING_URI={shlex.quote(uri)} {program_here('mlflow')} models predict"
+        f" -m {model} -i observations.json --env-manager local"
     )
     return 0
 

@@ -1,7 +1,6 @@
 """Where results go where no flag says: the environment, as a cluster's head has it, or here."""
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +16,6 @@ RUNS_DIR = Path("runs")
 def runs_dir() -> Path:
     """Returns the folder of sweeps: SHAPESWEEP_RUNS_DIR, or ``runs``."""
     return Path(os.environ.get("SHAPESWEEP_RUNS_DIR") or RUNS_DIR)
-
-
-def runs_flag(spec: "SweepSpec") -> str:
-    """Returns what a command needs to find a sweep: nothing where its folder is the usual one."""
-    return "" if spec.runs_dir == runs_dir() else f" --runs-dir {shlex.quote(str(spec.runs_dir))}"
 
 
 def tracking_uri() -> str | None:

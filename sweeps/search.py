@@ -1,10 +1,12 @@
 """What the search scripts share: from flags to a sweep, and from its result to the terminal."""
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from rich.table import Table
 
 from sweeps import places
 from sweeps.cli import flags_given, make_console, refuse_beside
+from sweeps.commands import on_sweep, program_here
 from sweeps.search_flags import Flags, as_arguments
 from tuners.ahead import start_compiling
 from tuners.config import baseline, static_configs
@@ -86,9 +89,11 @@ def run_search(
                 spec = extend(spec, flags.num_trials)
             return _run(spec, console, flags.address)
     except KeyboardInterrupt:
-        console.print(f"Interrupted. Everything known is in {spec.folder}; to go on:")
-        command = f"python sweeps/{Path(script).name} --resume {spec.name}{places.runs_flag(spec)}"
-        console.print(f"  {command}")
+        console.print(
+            f"Interrupted. Everything known is in {spec.folder}; to go on:\n"
+            f"  {on_sweep(Path(script).name, '--resume', spec)}",
+            markup=False,
+        )
         return 130
 
 
@@ -289,24 +294,24 @@ def _final_table(result: "SweepResult") -> Table:
 
 
 def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
-    runs = places.runs_flag(spec)
+    say = partial(console.print, markup=False)  # a folder may be called "[red]"
     if not tracked:
-        console.print(
-            f"[yellow]MLflow lacks part of the sweep ({spec.folder / MLFLOW_LOG} says why); once it"
-            f" takes it, run: python sweeps/track.py {spec.name}{runs}[/yellow]",
+        say(
+            f"MLflow lacks part of the sweep ({spec.folder / MLFLOW_LOG} says why); once it takes"
+            f" it, run: {on_sweep('track.py', '', spec)}",
+            style="yellow",
         )
     report = spec.folder / REPORT_FILE
     if report.exists():
-        console.print(f"\nreport    {report}")
-    console.print("\nNext:")
+        say(f"\nreport    {report}")
+    say("\nNext:")
     link = run_link(spec.folder) or ""
     if spec.tracking_uri.startswith("http"):
-        console.print(f"  compare   {without_login(spec.tracking_uri)}/{link}")
+        say(f"  compare   {without_login(spec.tracking_uri)}/{link}")
     else:
-        command = f"mlflow ui --backend-store-uri {spec.tracking_uri}"
-        console.print(f"  compare   {command}")
-        console.print(f"            then http://127.0.0.1:5000/{link}", soft_wrap=True)
-    export = f"python sweeps/export_best.py {spec.name}{runs} --out best"
-    console.print(f"  export    {export}")
+        store = shlex.quote(spec.tracking_uri)
+        say(f"  compare   {program_here('mlflow')} ui --backend-store-uri {store}")
+        say(f"            then http://127.0.0.1:5000/{link}")
+    say(f"  export    {on_sweep('export_best.py', '', spec)} --out best")
     if spec.media:
-        console.print(f"  watch     {spec.folder / 'media'}/*.mp4")
+        say(f"  watch     {spec.folder / 'media'}/*.mp4")

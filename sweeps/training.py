@@ -9,7 +9,7 @@ from rich.console import Console
 
 from rlcore.rewards import SHAPES
 from sweeps.cli import flags_given, make_console, refuse_beside
-from sweeps.places import runs_flag
+from sweeps.commands import on_sweep
 from tuners.config import TrialConfig, load_config
 from tuners.errors import BadInput
 from tuners.layout import MLFLOW_LOG
@@ -56,14 +56,16 @@ def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
             on_segment=progress.show,
         )
     except KeyboardInterrupt:
-        command = f"python sweeps/train.py --resume {spec.name}{runs_flag(spec)}"
-        console.print(f"Interrupted; go on with: {command}")
+        command = on_sweep("train.py", "--resume", spec)
+        console.print(f"Interrupted; go on with: {command}", markup=False)
         return 130
-    console.print(f"\ncheckpoint, film strip and video: {spec.folder}")
+    console.print(f"\ncheckpoint, film strip and video: {spec.folder}", markup=False)
     if not tracked:
         console.print(
-            f"[yellow]MLflow lacks part of it ({spec.folder / MLFLOW_LOG} says why); once it takes"
-            f" it: python sweeps/track.py {spec.name}{runs_flag(spec)}[/yellow]",
+            f"MLflow lacks part of it ({spec.folder / MLFLOW_LOG} says why); once it takes"
+            f" it: {on_sweep('track.py', '', spec)}",
+            style="yellow",
+            markup=False,
         )
     return 0
 

@@ -1,6 +1,7 @@
 """What the tests with real processes share: sweeps that several tests look at."""
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -42,6 +43,11 @@ class Sweep:
     @property
     def folder(self) -> Path:
         return self.scripts.folder / "runs" / self.name
+
+    def printed_command(self, label: str) -> str:
+        """A command under "Next", as it was printed."""
+        (line,) = re.findall(rf"^  {label} +(.*)$", self.finished.stdout, re.MULTILINE)
+        return line
 
 
 @pytest.fixture(scope="session")

@@ -96,6 +96,10 @@ class Scripts:
         self._started.append(running)
         return running
 
+    def type(self, line: str, **env: str) -> Running:
+        """Starts what a person would type into a shell."""
+        return self.start_command(["sh", "-c", line], **env)
+
     def run(self, script: str, *arguments: object, seconds: float = PATIENCE) -> Finished:
         return self.start(script, *arguments).wait(seconds)
 

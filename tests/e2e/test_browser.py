@@ -32,9 +32,9 @@ def pages(smoke: Sweep) -> Iterator[str]:
     """Address of MLflow's pages over the store of the smoke sweep, by the printed command."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in smoke.finished.stdout
-    command = ["mlflow", "ui", "--backend-store-uri", "sqlite:///mlflow.db"]
-    server = smoke.scripts.start_command([*command, "--port", str(port)], **SERVER)
+    command = smoke.printed_command("compare")
+    assert command.endswith(" ui --backend-store-uri sqlite:///mlflow.db")
+    server = smoke.scripts.type(f"{command} --port {port}", **SERVER)
     wait_until(lambda: server.ended or answers(url), "MLflow's pages answer")
     assert not server.ended, server.output
     yield url

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import socket
 from collections import Counter
 
@@ -14,7 +13,7 @@ from mlflow import MlflowClient
 
 from rlcore.policy import Policy
 from tests.e2e.conftest import Sweep
-from tests.e2e.processes import Finished, Scripts, listening_beyond_loopback
+from tests.e2e.processes import Finished, listening_beyond_loopback
 from tests.e2e.record import (
     assert_whole,
     mlflow_client,
@@ -204,9 +203,7 @@ def test_a_name_that_is_taken_is_refused_and_changes_nothing(smoke: Sweep):
 @pytest.fixture(scope="module")
 def export(smoke: Sweep) -> Finished:
     """The export, by the command that the sweep printed; it lies in ``best``."""
-    line = next(line for line in smoke.finished.stdout.splitlines() if "export_best.py" in line)
-    _, _, arguments = line.partition("sweeps/export_best.py ")
-    finished = smoke.scripts.run("export_best", *shlex.split(arguments))
+    finished = smoke.scripts.type(smoke.printed_command("export")).wait()
     assert finished.code == 0, finished
     return finished
 
@@ -245,17 +242,10 @@ def test_mlflow_runs_the_registered_policy(smoke: Sweep, export: Finished):
     observations = [[0, 0, -1, 0, 0], [0.1, 0.2, 0.5, 0.8, -1.0]]
     (smoke.scripts.folder / "observations.json").write_text(json.dumps({"inputs": observations}))
     line = next(line for line in export.stdout.splitlines() if "mlflow models predict" in line)
-    uri, *command = shlex.split(line)
-    name, _, value = uri.partition("=")
-    finished = run_mlflow(smoke.scripts, command, {name: value})
+    finished = smoke.scripts.type(line).wait()
     assert finished.code == 0, finished
     (answer,) = [line for line in finished.stdout.splitlines() if "predictions" in line]
     policy = Policy.load(smoke.scripts.folder / "best" / "policy.safetensors")
     np.testing.assert_allclose(
         json.loads(answer)["predictions"], policy(np.asarray(observations)), atol=1e-6
     )
-
-
-def run_mlflow(scripts: Scripts, command: list[str], env: dict[str, str]) -> Finished:
-    assert command[0] == "mlflow"
-    return scripts.start_command(["mlflow", *command[1:]], **env).wait()
