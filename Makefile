@@ -12,8 +12,13 @@ UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.8
 INSTALLED := $(VENV)/.installed
 # What setup installs; requirements-cuda12.lock on machines with an NVIDIA GPU.  By default what it
-# installed before, which the marker names.
-LOCK ?= $(or $(wildcard $(shell cat $(INSTALLED) 2>/dev/null)),requirements.lock)
+# installed before, which the marker's first line names; the second is where.
+LOCK ?= $(or $(wildcard $(shell head -n 1 $(INSTALLED) 2>/dev/null)),requirements.lock)
+LOCK := $(LOCK)
+# A virtual environment holds its own path and that of its Python: in a copy of the project it would
+# run the original's code.
+SPOILT := $(shell [ ! -e $(INSTALLED) ] || \
+  { [ -x $(PY) ] && [ "$$(sed -n 2p $(INSTALLED))" = "$$(pwd -P)" ]; } || echo yes)
 # graphene 3.4.3 (of mlflow) needs python-dateutil < 3. Left alone, the resolver takes dateutil 4 for
 # pandas and falls back to an old graphene that states no bound.
 COMPILE := echo "python-dateutil<3" | $(UV) pip compile --quiet --universal --generate-hashes \
@@ -114,7 +119,15 @@ $(INSTALLED): $(LOCK) pyproject.toml | $(UV)
 	  $(PY) -m pip install -qq --require-hashes -r $(LOCK); }
 	@$(UV) pip install --quiet --python $(PY) --no-deps -e . || \
 	  $(PY) -m pip install -qq --no-deps -e .
-	@echo $(LOCK) > $@
+	@{ echo $(LOCK); pwd -P; } > $@
+
+ifdef SPOILT
+.PHONY: discard
+$(INSTALLED) $(UV): discard
+discard:
+	@echo "$(VENV) was made in another folder, or its Python is gone: making it anew ..."
+	@rm -rf $(VENV)
+endif
 
 $(UV):
 	@for python in $(PYTHON); do \

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ def project(tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "uv").touch()
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
     return tmp_path
 
 
@@ -31,14 +33,14 @@ def installs(project, *arguments):
     said = would_run(project, "setup", *arguments)
     found = {name for name in (CPU, CUDA) if f"-r {name}" in said}
     assert len(found) <= 1
-    assert all(f"echo {name} > .venv/.installed" in said for name in found)
+    assert all(f"{{ echo {name}; pwd -P; }} > .venv/.installed" in said for name in found)
     return found.pop() if found else None
 
 
-def installed(project, text):
+def installed(project, text, where=None):
     """A marker older than what is locked."""
     marker = project / ".venv" / ".installed"
-    marker.write_text(text)
+    marker.write_text(f"{text}\n{where or project}\n")
     os.utime(marker, (0, 0))
     return marker
 
@@ -50,15 +52,31 @@ def test_a_fresh_machine_gets_the_lock_without_cuda_unless_another_is_named(proj
 
 @pytest.mark.parametrize(
     ("noted", "again"),
-    [(f"{CPU}\n", CPU), (f"{CUDA}\n", CUDA), ("", CPU), ("requirements-cuda9.lock\n", CPU)],
-    ids=["CPU", "CUDA", "by an earlier version", "gone"],
+    [(CPU, CPU), (CUDA, CUDA), ("", CPU), ("requirements-cuda9.lock", CPU)],
+    ids=["CPU", "CUDA", "not named", "gone"],
 )
 def test_what_was_locked_anew_is_installed_as_before(project, noted, again):
     """`make` put the CPU's packages over those of a GPU."""
     marker = installed(project, noted)
     assert installs(project) == again
+    assert "rm -rf" not in would_run(project, "setup")
     marker.touch()
     assert installs(project) is None
+
+
+@pytest.mark.parametrize("spoilt", ["moved", "without its Python"])
+def test_an_environment_that_is_of_no_use_is_made_anew_with_the_same_lock(project, spoilt):
+    """A copied project ran the code of the original."""
+    if spoilt == "moved":
+        marker = installed(project, CUDA, where="/where/it/was")
+    else:
+        marker = installed(project, CUDA)
+        (project / ".venv" / "bin" / "python").unlink()
+        (project / ".venv" / "bin" / "python").symlink_to("/no/such/python")
+    marker.touch()
+    said = would_run(project, "setup")
+    assert said.index("rm -rf .venv") < said.index(" -m venv ") < said.index("--require-hashes")
+    assert installs(project) == CUDA
 
 
 def test_a_search_is_installed_for_and_run_with_the_flags_given(project):
