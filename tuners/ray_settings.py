@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ ONE_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Of products on a GPU, and JAX's names for them.  Of its own "tensorfloat32" XLA makes float32
 # wherever a kernel of Triton's is faster than one of cuBLAS.
 PRECISIONS = {"float32": "float32", "tensorfloat32": "default"}
+# Bytes of a folder's path in which Ray's sockets have names of no more than the system's 107.
+_LONGEST_FOLDER = 39
 _USAGE = "RAY_USAGE_STATS_ENABLED"
 
 
@@ -119,13 +122,19 @@ def keep_keys_in_the_environment() -> None:
 
 def _runs_here() -> bool:
     """Returns whether the cluster that Ray noted on this machine last still answers."""
-    noted = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    noted = Path(_temporary_folder(), "ray", "ray_current_cluster")
     try:
         host, _, port = noted.read_text().strip().rpartition(":")
         with socket.create_connection((host, int(port)), timeout=1.0):
             return True
     except (OSError, ValueError):
         return False
+
+
+def _temporary_folder() -> str:
+    """Returns the folder in which Ray has its own, by its own rule."""
+    names = ["RAY_TMPDIR"] if sys.platform == "darwin" else ["RAY_TMPDIR", "TMPDIR"]
+    return next(filter(None, map(os.environ.get, names)), "/tmp")
 
 
 def apply_ray_settings(address: str | None) -> None:
@@ -138,6 +147,8 @@ def apply_ray_settings(address: str | None) -> None:
         BadInput: a variable has a value that Ray would not take.
     """
     os.environ.update(SETTINGS)
+    if "RAY_TMPDIR" not in os.environ and len(os.fsencode(_temporary_folder())) > _LONGEST_FOLDER:
+        os.environ["RAY_TMPDIR"] = "/tmp"  # a batch system's TMPDIR may be too long
     if programs := os.environ.get("SHAPESWEEP_CACHE"):
         os.environ["SHAPESWEEP_CACHE"] = os.path.abspath(programs)  # trials work in folders of Tune
     if not joins_cluster(address):

@@ -8,6 +8,7 @@ import jax
 import pytest
 from jax._src import xla_bridge
 from ray._common.usage.usage_lib import usage_stats_enabled
+from ray._common.utils import get_default_ray_temp_dir
 from ray.tune.execution import class_cache
 
 from tests.tuners.small import refusal
@@ -55,6 +56,33 @@ def test_programs_lie_in_one_folder_for_workers_that_work_in_others(environment,
     environment.setenv("SHAPESWEEP_CACHE", "programs")
     apply_ray_settings(LOCAL)
     assert os.environ["SHAPESWEEP_CACHE"] == str(tmp_path / "programs")
+
+
+def test_ray_goes_where_its_sockets_names_are_short_enough(environment):
+    """A batch system's folder for temporary files ended a sweep with a traceback."""
+    environment.delenv("RAY_TMPDIR")
+    for length, used in ((39, None), (40, "/tmp")):
+        environment.setenv("TMPDIR", "/".ljust(length, "x"))
+        apply_ray_settings(LOCAL)
+        assert os.environ.get("RAY_TMPDIR") == used
+    environment.setenv("RAY_TMPDIR", "/".ljust(60, "x"))
+    apply_ray_settings(LOCAL)
+    assert len(os.environ["RAY_TMPDIR"]) == 60, "whoever names it is told that it is too long"
+
+
+@pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
+def test_the_cluster_of_this_machine_is_found_where_ray_noted_it(environment, tmp_path, name):
+    environment.delenv("RAY_TMPDIR")
+    environment.setenv(name, str(tmp_path))
+    assert str(tmp_path / "ray") == get_default_ray_temp_dir(), "Ray's own rule"
+    assert not joins_cluster(None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text(
+            f"127.0.0.1:{server.getsockname()[1]}"
+        )
+        assert joins_cluster(None)
+        assert not joins_cluster(LOCAL)
 
 
 def test_an_environment_may_ask_for_a_ray_of_its_own_too(environment):

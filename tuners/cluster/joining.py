@@ -142,7 +142,12 @@ def _init(address: str | None, **arguments: Any) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **arguments)
     except SystemExit:  # SIGTERM: until here it was Ray's
         raise KeyboardInterrupt from None
-    except Exception as error:  # Ray has no type for it
+    except Exception as error:  # Ray has no types for these
+        if "AF_UNIX path length" in str(error):
+            raise BadInput(
+                f"RAY_TMPDIR is '{os.environ.get('RAY_TMPDIR')}', too long for the names of Ray's"
+                " sockets in it: set a shorter one, such as /tmp"
+            ) from error
         if "timed out during startup" not in str(error):
             raise
         raise TimeoutError(

@@ -9,6 +9,7 @@ from ray._private import services
 from tests.tuners.small import refusal
 from tuners.cluster import joining
 from tuners.cluster.joining import check_joinable, joined
+from tuners.errors import BadInput
 
 SCRIPT = "sweeps/doctor.py"
 
@@ -159,6 +160,14 @@ def test_other_errors_of_ray_keep_their_traceback(monkeypatch):
     with pytest.raises(RuntimeError) as raised:
         join(monkeypatch, error)
     assert raised.value is error
+
+
+def test_a_folder_too_long_for_rays_sockets_is_refused(monkeypatch, tmp_path):
+    """By Ray itself."""
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "x".ljust(60, "x")))
+    monkeypatch.setattr("tuners.cluster.joining.keep_token_private", lambda: None)
+    with pytest.raises(BadInput, match="too long for the names of Ray's sockets"), joined("local"):
+        pass
 
 
 def test_a_machine_too_busy_for_ray_to_start_is_said_in_one_line(monkeypatch):
