@@ -61,12 +61,13 @@ def check_code_version(folder: Path) -> None:
     """Refuses to resume a sweep that another version of the trainer began.
 
     Raises:
-        BadInput: the code, or a package that decides a curve, differs.
+        BadInput: the code, or a package or setting that decides a curve, differs.
     """
     entries = read_spec_file(folder)
     before = {"code version": entries["code_version"]}
-    before |= {name: entries["versions"].get(name) for name in DECIDE_CURVES}
     now = {"code version": code_version(), **versions()}
+    # An older sweep does not say all.
+    before |= {name: entries["versions"].get(name, now[name]) for name in DECIDE_CURVES}
     for name, value in before.items():
         if value != now[name]:
             raise BadInput(

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
+
 import rlcore
 import tuners
 from rlcore.tasks import TASKS
@@ -15,7 +17,9 @@ from tuners import results
 
 INSTALL_CUDA = "`rm -rf .venv; make setup LOCK=requirements-cuda12.lock` installs one that can"
 VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
-DECIDE_CURVES = ("jax", "flax", "optax")
+# JAX's, which an environment may set for all that a person runs.
+SETTINGS = ("jax_enable_x64", "jax_default_prng_impl")
+DECIDE_CURVES = ("jax", "flax", "optax", *SETTINGS)
 
 
 def code_version() -> str:
@@ -64,5 +68,6 @@ def git_revision() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of the packages that results depend on."""
-    return {name: version(name) for name in VERSIONED}
+    """Returns what results depend on beside the code: versions of packages, settings of JAX."""
+    settings = {name: str(getattr(jax.config, name)) for name in SETTINGS}
+    return {name: version(name) for name in VERSIONED} | settings

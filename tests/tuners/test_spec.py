@@ -5,6 +5,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 import yaml
 
@@ -357,6 +358,16 @@ def test_a_sweep_of_another_jax_is_not_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr("tuners.spec_file.versions", lambda: there | {"jax": "99.0"})
     message = refusal(check_code_version, spec.folder)
     assert f"begun with jax {there['jax']}, but this is 99.0" in message
+
+
+def test_a_sweep_in_float32_is_not_resumed_in_float64(tmp_path):
+    """By an environment that says so for another project: each trial failed, four times."""
+    spec = small_spec(tmp_path)
+    prepare(spec, resume=False)
+    with jax.enable_x64(True):
+        message = refusal(check_code_version, spec.folder)
+    assert "begun with jax_enable_x64 False, but this is True" in message
+    check_code_version(spec.folder)
 
 
 def test_what_this_code_does_not_know_is_not_called_damaged(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from tuners.cluster.examination import DRIVER, NodeFacts
 from tuners.cluster.faults import find_faults
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0", "jax": "0.10.2", "flax": "0.12.1", "code": "abc"}
+VERSIONS["jax_enable_x64"] = "False"
 DRIVER_FACTS = NodeFacts(DRIVER, versions=VERSIONS)
 WELL = NodeFacts(
     "w1",
@@ -40,6 +41,10 @@ PLANTED = {
     "jax": (skewed("jax", "0.11.0"), ["jax is 0.11.0, wanted 0.10.2", "requirements.lock"]),
     "another package": (skewed("flax", "0.12.9"), ["flax is 0.12.9, wanted 0.12.1"]),
     "code": (skewed("code", "def"), ["the code's version is def, wanted abc", "copy the project"]),
+    "a setting of JAX": (
+        skewed("jax_enable_x64", "True"),
+        ["jax_enable_x64 is True, wanted False", "start Ray there without JAX_ENABLE_X64"],
+    ),
     "no version": ({"versions": {**VERSIONS, "jax": "not there"}}, ["jax is not there, wanted"]),
     "no code": (
         {"error": "ActorDiedError: ModuleNotFoundError: No module named 'tuners'"},
