@@ -77,7 +77,7 @@ def run_trials(request: dict[str, Any]) -> None:
         grace_period=2 * SEGMENT,
     )
     prepare(spec, resume=False)
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=110)
+    terminal = Console(file=io.StringIO(), force_terminal=True, force_interactive=True, width=110)
     search(spec, lambda plan: Meter(plan, terminal))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     print(json.dumps({"readings": readings, "peak": peak, "folder": str(spec.folder)}))

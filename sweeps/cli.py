@@ -92,9 +92,17 @@ def refuse_beside(given: str, idle: Iterable[str]) -> None:
 
 
 def make_console() -> Console:
-    """Returns a console that leaves breaking lines to the terminal, and fits tables in a log."""
-    width = None if sys.stdout.isatty() else _LOG_WIDTH
-    return Console(soft_wrap=True, width=width, highlight=False)
+    """Returns a console that leaves breaking lines to the terminal, and fits tables in a log.
+
+    A log, also a coloured one, and a notebook get no screen that is drawn again and again.
+    """
+    on_screen = sys.stdout.isatty()
+    return Console(
+        soft_wrap=True,
+        width=None if on_screen else _LOG_WIDTH,
+        highlight=False,
+        force_interactive=None if on_screen and "JPY_PARENT_PID" not in os.environ else False,
+    )
 
 
 def _without_login(flags: FlagsT) -> FlagsT:

@@ -50,7 +50,7 @@ class SweepConsole:
 
     def __enter__(self) -> "SweepConsole":
         """Begins to show."""
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             self._live.start()
         return self
 
@@ -62,7 +62,7 @@ class SweepConsole:
     def note(self, text: str) -> None:
         """Says what is going on beside training."""
         self._note = text
-        if not self._console.is_terminal:
+        if not self._console.is_interactive:
             self._console.print(f"[{self._elapsed():5.0f} s] {text}")
 
     def listen(self, event: str, row: dict[str, Any]) -> None:
@@ -84,7 +84,7 @@ class SweepConsole:
                 self._pace.popleft()
         elif event == "ended":
             self._ended[row["trial"]] = row
-        if not self._console.is_terminal and time.monotonic() - self._printed > PLAIN_EVERY:
+        if not self._console.is_interactive and time.monotonic() - self._printed > PLAIN_EVERY:
             self._printed = time.monotonic()
             self._console.print(self._line())
 

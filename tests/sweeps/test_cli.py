@@ -1,6 +1,7 @@
 """Command lines: flags from a dataclass, and every mistake in one plain line."""
 
 import errno
+import io
 import os
 import re
 import subprocess
@@ -269,3 +270,25 @@ def test_a_user_meets_one_line_and_no_file(tmp_path, name, arguments, said):
     assert line.startswith("error: ")
     assert said in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "on_screen", "drawn"),
+    [
+        ("TERM", "xterm", True, True),
+        ("TERM", "dumb", True, False),
+        ("JPY_PARENT_PID", "1", True, False),
+        ("FORCE_COLOR", "1", False, False),
+        ("TERM", "xterm", False, False),
+    ],
+)
+def test_only_a_screen_is_drawn_again_and_again(monkeypatch, variable, value, on_screen, drawn):
+    """A coloured log was filled with frames; a screen that cannot draw showed nothing."""
+    for name in ("FORCE_COLOR", "JPY_PARENT_PID", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(variable, value)
+    page = io.StringIO()
+    monkeypatch.setattr(page, "isatty", lambda: on_screen)
+    monkeypatch.setattr(sys, "stdout", page)
+    assert cli.make_console().is_interactive == drawn

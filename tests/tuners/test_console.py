@@ -22,7 +22,13 @@ class Screen:
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.clock.now))
         self.plan = Plan(small_spec(folder))
         self.page = io.StringIO()
-        console = Console(file=self.page, width=110, force_terminal=terminal, color_system=None)
+        console = Console(
+            file=self.page,
+            width=110,
+            force_terminal=terminal,
+            force_interactive=terminal,
+            color_system=None,
+        )
         self.console = SweepConsole(self.plan, console)
         if resumed:
             jobs = Plan(self.plan.spec)
