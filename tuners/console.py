@@ -65,6 +65,10 @@ class SweepConsole:
         if not self._console.is_interactive:
             self._console.print(f"[{self._elapsed():5.0f} s] {text}")
 
+    def warn(self, text: str) -> None:
+        """Says what stays to be read."""
+        self._console.print(text, style="yellow", markup=False)
+
     def listen(self, event: str, row: dict[str, Any]) -> None:
         """Takes in what ``SweepCallback`` tells."""
         if event == "failed":

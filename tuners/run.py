@@ -160,7 +160,7 @@ def run_jobs(
     try:
         with screen:
             screen.note("starting Ray")
-            with joined(address):
+            with joined(address, say=screen.warn):
                 if joins_cluster(address):
                     screen.note("looking at every node")
                     refuse_if_unfit(spec)

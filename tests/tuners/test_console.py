@@ -63,6 +63,11 @@ def number(pattern, line):
     return float(re.search(pattern, line).group(1))
 
 
+def test_a_warning_stays_as_it_is(screen):
+    screen.console.warn("3 of 8 [cores]")
+    assert screen.lines == ["3 of 8 [cores]"]
+
+
 def test_a_note_is_a_line_with_its_time(screen):
     screen.clock.now += 3.2
     screen.console.note("starting Ray")

@@ -7,11 +7,12 @@ import shlex
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from tuners.cluster.examination import in_a_line
+from tuners.cluster.examination import GB, free_memory, in_a_line
+from tuners.cluster.faults import MIN_MEMORY
 from tuners.cluster.ray_token import keep_token_private
 from tuners.errors import BadInput
 from tuners.interrupts import take_sigterm_as_ctrl_c
@@ -27,8 +28,17 @@ _RAY_DIED = (
 
 
 @contextmanager
-def joined(address: str | None, script: str = "sweeps/reward_search.py") -> Iterator[None]:
+def joined(
+    address: str | None,
+    script: str = "sweeps/reward_search.py",
+    say: Callable[[str], None] = print,
+) -> Iterator[None]:
     """Joins the cluster at ``address``, or starts Ray here; leaves it at the end.
+
+    Args:
+        address: as given to ``ray.init``.
+        script: the file that was started; named where a command is printed.
+        say: is told in a line if fewer cores are used than there are.
 
     Raises:
         BadInput: it cannot be joined, and what to type instead.
@@ -42,7 +52,7 @@ def joined(address: str | None, script: str = "sweeps/reward_search.py") -> Iter
             _init(
                 LOCAL,
                 include_dashboard=False,
-                num_cpus=_cores_left_to_us(),
+                num_cpus=_cores_to_use(say),
                 runtime_env=_quoted_python(),
             )
         else:
@@ -121,18 +131,25 @@ def _quoted_python() -> dict[str, str] | None:
     return None if quoted == sys.executable else {"py_executable": quoted}
 
 
-def _cores_left_to_us() -> int | None:
-    """Returns how many cores are this process's, or None where only Ray's own count is known.
+def _cores_to_use(say: Callable[[str], None]) -> int:
+    """Returns how many cores are this process's, and no more than there is memory for.
 
     Ray counts those of the machine, or of the container, also where `taskset` or a batch system has
-    left fewer.
+    left fewer; and it would begin trials on all of them, and end them when the memory is full.
     """
     from ray._private.utils import get_num_cpus  # there is no public way to ask before it runs
 
-    if not hasattr(os, "sched_getaffinity"):  # macOS
-        return None
-    whole = max(1, int(get_num_cpus(override_docker_cpu_warning=True)))  # a container may have half
-    return min(len(os.sched_getaffinity(0)), whole)
+    cores = max(1, int(get_num_cpus(override_docker_cpu_warning=True)))  # a container may have half
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        cores = min(cores, len(os.sched_getaffinity(0)))
+    free = free_memory() / GB
+    fit = max(1, int(free / MIN_MEMORY))
+    if fit < cores:
+        say(
+            f"{free:.1f} GB of memory are free, so {fit} of {cores} cores train, one for each"
+            f" {MIN_MEMORY:.0f} GB"
+        )
+    return min(cores, fit)
 
 
 def _init(address: str | None, **arguments: Any) -> None:

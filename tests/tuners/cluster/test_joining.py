@@ -39,18 +39,30 @@ def closed():
 
 
 @pytest.mark.parametrize(
-    ("allowed", "container", "counted"), [({0}, 4.0, 1), (set(range(32)), 4.0, 4), ({0, 1}, 0.5, 1)]
+    ("allowed", "container", "free", "counted", "said"),
+    [
+        ({0}, 4.0, 9.5e9, 1, []),
+        (set(range(32)), 4.0, 4e9, 4, []),
+        ({0, 1}, 0.5, 9.5e9, 1, []),
+        (set(range(8)), 8.0, 3.9e9, 3, ["3.9 GB of memory are free, so 3 of 8 cores train"]),
+        ({0, 1}, 2.0, 0.4e9, 1, ["0.4 GB of memory are free, so 1 of 2 cores train"]),
+    ],
+    ids=["taskset", "container", "half a core", "memory", "hardly any memory"],
 )
-def test_cores_are_those_that_a_batch_system_left_to_us(monkeypatch, allowed, container, counted):
-    """And that the container has, which Ray counts."""
-    told = []
+def test_cores_are_those_left_to_us_and_no_more_than_memory_is_free_for(
+    monkeypatch, allowed, container, free, counted, said
+):
+    """Ray counts a container's, and began eight trials in the memory of four: some failed."""
+    told, lines = [], []
+    monkeypatch.setattr(joining, "free_memory", lambda: free)
     monkeypatch.setattr(joining.os, "sched_getaffinity", lambda process: allowed)
     monkeypatch.setattr("ray._private.utils.get_num_cpus", lambda **_: container)
     monkeypatch.setattr(joining, "_init", lambda address, **given: told.append(given["num_cpus"]))
     monkeypatch.setattr(joining, "keep_token_private", lambda: None)
     monkeypatch.setattr(joining, "_ending_with_ray", nullcontext)
-    with joined("local"):
+    with joined("local", say=lines.append):
         assert told == [counted]
+    assert [line.partition(", one for")[0] for line in lines] == said
 
 
 @pytest.mark.parametrize(
