@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlcore.ppo import train as trainer
 from rlcore.ppo.config import HYPERPARAMETERS, STATIC, Hyperparameters, PPOConfig
 from rlcore.ppo.rollout import EpisodeStatistics
-from rlcore.ppo.train import _correlation, init_state, train_segment
+from rlcore.ppo.train import _correlation, _reduce_terms, _update, init_state, train_segment
 from rlcore.rewards import COMBINATIONS, SHAPES, TERMS, make_reward_params
 from rlcore.tasks import TASKS
 from rlcore.tasks.swingup import SwingUp
@@ -265,6 +266,36 @@ def test_metrics_lie_where_they_must(one_segment):
     ):
         assert np.all((low <= mean + 1e-6) & (mean <= high + 1e-6)), name
     np.testing.assert_array_equal(metrics.terms["alive"], np.ones((2, 3)))
+
+
+def test_an_update_reports_what_its_own_rollout_led_to(monkeypatch):
+    """Scores are of the states that were reached; explained are the targets, by the values."""
+    made = {}
+    for name in ("collect", "_samples"):
+        original = getattr(trainer, name)
+
+        def kept(*arguments, name=name, original=original):
+            made[name] = original(*arguments)
+            return made[name]
+
+        monkeypatch.setattr(trainer, name, kept)
+    task, numbers = SwingUp(), Hyperparameters().as_arrays()
+    state = jax.tree.map(lambda leaf: leaf[0], fresh_state())
+    _, reported = _update(TINY, task, state, numbers, swingup_reward())
+    (_, rollout), samples = made["collect"], made["_samples"]
+
+    reached = task.score_rate(rollout.next_state, rollout.action)
+    np.testing.assert_allclose(reported["episodes"].score[0], reached[0], rtol=1e-6)
+    left = task.score_rate(rollout.state, rollout.action)
+    assert not np.any(np.isclose(reached[0], left[0], rtol=1e-4)), "the two differ"
+
+    unexplained = np.var(samples.target - samples.value) / np.var(samples.target)
+    np.testing.assert_allclose(reported["explained_variance"], 1.0 - unexplained, rtol=1e-3)
+
+
+def test_term_statistics_are_those_of_all_updates_together():
+    updates = jnp.array([[1.0, -3.0, 5.0], [3.0, -1.0, 9.0], [8.0, -2.0, 7.0]])
+    np.testing.assert_allclose(_reduce_terms(updates), [4.0, -3.0, 9.0])
 
 
 def test_no_finished_episode_means_no_training_return(one_segment):

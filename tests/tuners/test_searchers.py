@@ -143,9 +143,13 @@ def test_the_proposals_of_a_seed_are_those_of_the_committed_file(tmp_path, name)
 
 
 def test_another_seed_proposes_something_else(tmp_path):
-    for name in ("random", "tpe"):
-        ours = make(tmp_path / "a", name, seed=1).suggest(1)
-        assert ours != make(tmp_path / "b", name, seed=2).suggest(1)
+    for name in ("random", *MODEL_BASED):
+        ours, theirs, again = (
+            run(make(tmp_path / folder, name, seed=seed), range(1, 13))
+            for folder, seed in (("a", 1), ("b", 2), ("c", 1))
+        )
+        assert all(one != other for one, other in zip(ours, theirs, strict=True))
+        assert ours == again
 
 
 def test_tpe_learns_from_what_it_is_told(tmp_path):

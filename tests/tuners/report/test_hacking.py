@@ -5,7 +5,7 @@ import pytest
 
 from tests.tuners.report.tables import Page, Tables, curve
 from tests.tuners.small import SEGMENT
-from tuners.report.hacking import agreement, find_hack, hacks, paired, rank_correlation
+from tuners.report.hacking import _noise, agreement, find_hack, hacks, paired, rank_correlation
 from tuners.report.reward_charts import hacking_chart
 from tuners.report.sweep_record import load_record
 from tuners.report.write import write_report
@@ -70,6 +70,13 @@ def test_a_hack_is_found_through_noise():
         hack = find_hack(100 * rise + 8 * noise[0], 750 - 500 * rise + 60 * noise[1])
         found += hack is not None
     assert found >= 95
+
+
+@pytest.mark.parametrize("slope", [0.0, 50.0])
+def test_the_noise_of_a_segment_is_told_from_a_trend(slope):
+    """Of normal noise it is the standard deviation."""
+    values = np.random.default_rng(2).normal(scale=8.0, size=20_000)
+    assert _noise(values + slope * np.arange(20_000)) == pytest.approx(8.0, rel=0.03)
 
 
 def test_rank_correlation_by_hand():
