@@ -3,7 +3,7 @@
 # Tried in this order; the first that is 3.11 to 3.14 makes .venv.
 PYTHON ?= python3 python3.12 python3.13 python3.14 python3.11
 
-# Of a virtual environment, whatever pip.conf says.
+# pip must install into .venv, whatever pip.conf says.
 export PIP_USER := 0
 
 VENV := .venv
@@ -15,10 +15,11 @@ INSTALLED := $(VENV)/.installed
 # installed before, which the marker's first line names; the second is where.
 LOCK ?= $(or $(wildcard $(shell head -n 1 $(INSTALLED) 2>/dev/null)),requirements.lock)
 LOCK := $(LOCK)
-# A virtual environment holds its own path and that of its Python: in a copy of the project it would
-# run the original's code.
-SPOILT := $(shell [ ! -e $(INSTALLED) ] || \
-  { [ -x $(PY) ] && [ "$$(sed -n 2p $(INSTALLED))" = "$$(pwd -P)" ]; } || echo yes)
+# A virtual environment holds its own path and the packages of one version of Python: in a copy of the
+# project it would run the original's code, and after an upgrade of the system find no package.
+VERSION := import sys; print("%d.%d" % sys.version_info[:2])
+SPOILT := $(shell [ ! -e $(INSTALLED) ] || { [ "$$(sed -n 2p $(INSTALLED))" -ef . ] && \
+  [ -d "$(VENV)/lib/python$$($(PY) -c '$(VERSION)' 2>/dev/null)" ]; } || echo yes)
 # graphene 3.4.3 (of mlflow) needs python-dateutil < 3. Left alone, the resolver takes dateutil 4 for
 # pandas and falls back to an old graphene that states no bound.
 COMPILE := echo "python-dateutil<3" | $(UV) pip compile --quiet --universal --generate-hashes \
@@ -125,8 +126,8 @@ ifdef SPOILT
 .PHONY: discard
 $(INSTALLED) $(UV): discard
 discard:
-	@echo "$(VENV) was made in another folder, or its Python is gone: making it anew ..."
-	@rm -rf $(VENV)
+	@echo "Making $(VENV) anew: this one was not made in this folder, or its Python is gone or another ..."
+	@rm -rf "$(VENV)" && mkdir "$(VENV)" && echo $(LOCK) > $(INSTALLED)
 endif
 
 $(UV):

@@ -35,7 +35,7 @@ _FORMAT = "shapesweep recording"
 _SCHEMA = "2"
 _ARRAYS = ("states", "actions", "score_rates", "lengths")
 _SCALARS = ("dt", "rail", "pole_length")
-_SMALLEST, _LARGEST = 1e-4, 1e4  # s or m: beyond them nothing can be drawn
+SMALLEST, LARGEST = 1e-4, 1e4  # s or m: beyond them nothing can be drawn
 _READ_ERRORS = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 _PAGE = (228, 232, 237)
@@ -97,10 +97,10 @@ class Recording:
         _check_shape("lengths", self.lengths, (EPISODES,))
         for name in _SCALARS:
             value = getattr(self, name)
-            if not _SMALLEST <= value <= _LARGEST:
+            if not SMALLEST <= value <= LARGEST:
                 raise ValueError(
-                    f"`{name}` is {value!r}, but must be a positive number, from {_SMALLEST:g} to"
-                    f" {_LARGEST:g}."
+                    f"`{name}` is {value!r}, but must be a positive number, from {SMALLEST:g} to"
+                    f" {LARGEST:g}."
                 )
         _check_values(self)
 

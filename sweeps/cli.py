@@ -101,6 +101,7 @@ def make_console() -> Console:
         soft_wrap=True,
         width=None if on_screen else _LOG_WIDTH,
         highlight=False,
+        emoji=False,  # a folder may be called ":car:"
         force_interactive=None if on_screen and "JPY_PARENT_PID" not in os.environ else False,
     )
 

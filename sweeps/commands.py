@@ -1,4 +1,4 @@
-"""Commands to run next, as they can be typed in the terminal that a script was started in."""
+"""Commands to run next, as a shell with this environment can start them."""
 
 import os
 import shlex
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from tuners.spec import SweepSpec
 
 
-def on_sweep(script: str, flag: str, spec: "SweepSpec") -> str:
+def on_sweep(script: str, spec: "SweepSpec", flag: str = "") -> str:
     """Returns what starts a script of ``sweeps/`` on a sweep, with this Python.
 
     Args:
         script: the file's name.
-        flag: that the sweep's name follows; "" where it follows none.
         spec: the sweep.
+        flag: that the sweep's name follows, if it follows one.
     """
     words = [program_here(Path(sys.executable).name), _typed(Path(__file__).with_name(script))]
     if flag:
         words.append(flag)
     words.append(spec.name)
-    if spec.runs_dir != runs_dir():  # elsewhere it is found without
+    if spec.runs_dir != runs_dir():  # the usual folder needs no flag
         words += ["--runs-dir", shlex.quote(str(spec.runs_dir))]
     return " ".join(words)
 
@@ -36,14 +36,17 @@ def program_here(name: str) -> str:
     It does after ``make``, which leaves ``.venv`` inactive: its ``mlflow`` is then not found, and
     ``python`` is another's.
     """
-    folder = Path(sys.executable).parent
+    here = Path(sys.executable).with_name(name)
     found = shutil.which(name)
-    if found is not None and Path(found).parent.resolve() == folder.resolve():
-        return name
-    return _typed(folder / name)
+    is_found = found is not None and Path(found).parent.resolve() == here.parent.resolve()
+    return name if is_found or not here.exists() else _typed(here)
 
 
 def _typed(path: Path) -> str:
     """Returns a path for a shell, the shorter way from where one is."""
-    relative = os.path.relpath(path)
-    return shlex.quote(str(path) if relative.startswith(os.pardir) else relative)
+    try:
+        relative = os.path.relpath(path)
+    except FileNotFoundError:  # where one is was deleted
+        relative = os.pardir
+    shorter = str(path) if relative.startswith(os.pardir) else relative
+    return shlex.quote(shorter if "/" in shorter else f"./{shorter}")

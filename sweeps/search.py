@@ -30,6 +30,7 @@ from tuners.login import masked, without_login
 from tuners.objectives import gap_text
 from tuners.phases import BASELINE
 from tuners.presets import PRESETS
+from tuners.programs import trace
 from tuners.ray_settings import apply_ray_settings, joins_cluster
 from tuners.sequels import begin_with, extend, seeds_spent
 from tuners.space import Domain, load_space
@@ -80,6 +81,7 @@ def run_search(
     if flags.cluster is not None:
         return _submit(flags, flags.cluster, script)
     apply_ray_settings(flags.address)
+    jax.config.update("jax_platforms", "cpu")  # in the driver: a GPU is for trials, and may be full
     console = make_console()
     check_address_joinable(flags.address, f"sweeps/{Path(script).name}")
     spec = _make_spec(flags, default_space, searcher)
@@ -91,7 +93,7 @@ def run_search(
     except KeyboardInterrupt:
         console.print(
             f"Interrupted. Everything known is in {spec.folder}; to go on:\n"
-            f"  {on_sweep(Path(script).name, '--resume', spec)}",
+            f"  {on_sweep(Path(script).name, spec, '--resume')}",
             markup=False,
         )
         return 130
@@ -154,6 +156,7 @@ def _make_spec(
         if flags.searcher is None and flags.scheduler != "pbt":  # which searches by itself
             flags = replace(flags, searcher=searcher)
         spec = _fresh(flags, default_space)
+        trace(spec.base)
         prepare(spec, resume=False)
         return spec
     (how,) = goes_on
@@ -258,7 +261,6 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
         console.print("\nWhat changed:")
         for line in describe_change(spec.base, plan.config_of(winner)):
             console.print(f"  - {line}")
-        jax.config.update("jax_platforms", "cpu")  # the driver's first use of it; a GPU may be full
         likeness = likeness_to_score(spec, winner)
         if likeness is not None:
             console.print(f"  - {likeness}")
@@ -298,7 +300,7 @@ def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
     if not tracked:
         say(
             f"MLflow lacks part of the sweep ({spec.folder / MLFLOW_LOG} says why); once it takes"
-            f" it, run: {on_sweep('track.py', '', spec)}",
+            f" it, run: {on_sweep('track.py', spec)}",
             style="yellow",
         )
     report = spec.folder / REPORT_FILE
@@ -312,6 +314,6 @@ def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
         store = shlex.quote(spec.tracking_uri)
         say(f"  compare   {program_here('mlflow')} ui --backend-store-uri {store}")
         say(f"            then http://127.0.0.1:5000/{link}")
-    say(f"  export    {on_sweep('export_best.py', '', spec)} --out best")
+    say(f"  export    {on_sweep('export_best.py', spec)} --out best")
     if spec.media:
         say(f"  watch     {spec.folder / 'media'}/*.mp4")

@@ -14,7 +14,7 @@ class Flags:
     preset: str = "auto"
     """smoke, laptop, notebook, gpu, cluster, gpu-cluster; auto picks by what there is."""
     task: str = "swingup"
-    """The task to solve: swingup, balance or dmc_swingup."""
+    """The task to solve: swingup, balance, dmc_swingup, or one that you added."""
     name: str | None = None
     """Name of the sweep; task and time if not given."""
     resume: str | None = None

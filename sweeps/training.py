@@ -56,14 +56,14 @@ def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
             on_segment=progress.show,
         )
     except KeyboardInterrupt:
-        command = on_sweep("train.py", "--resume", spec)
+        command = on_sweep("train.py", spec, "--resume")
         console.print(f"Interrupted; go on with: {command}", markup=False)
         return 130
     console.print(f"\ncheckpoint, film strip and video: {spec.folder}", markup=False)
     if not tracked:
         console.print(
             f"MLflow lacks part of it ({spec.folder / MLFLOW_LOG} says why); once it takes"
-            f" it: {on_sweep('track.py', '', spec)}",
+            f" it: {on_sweep('track.py', spec)}",
             style="yellow",
             markup=False,
         )

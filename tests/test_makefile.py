@@ -19,6 +19,9 @@ def project(tmp_path):
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "uv").touch()
     (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / ".venv" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}").mkdir(
+        parents=True
+    )
     return tmp_path
 
 
@@ -64,19 +67,33 @@ def test_what_was_locked_anew_is_installed_as_before(project, noted, again):
     assert installs(project) is None
 
 
-@pytest.mark.parametrize("spoilt", ["moved", "without its Python"])
+@pytest.mark.parametrize("spoilt", ["moved", "without its Python", "of another Python"])
 def test_an_environment_that_is_of_no_use_is_made_anew_with_the_same_lock(project, spoilt):
     """A copied project ran the code of the original."""
     if spoilt == "moved":
         marker = installed(project, CUDA, where="/where/it/was")
+    elif spoilt == "of another Python":
+        marker = installed(project, CUDA)
+        next((project / ".venv" / "lib").iterdir()).rename(project / ".venv" / "lib" / "python3.1")
     else:
         marker = installed(project, CUDA)
         (project / ".venv" / "bin" / "python").unlink()
         (project / ".venv" / "bin" / "python").symlink_to("/no/such/python")
     marker.touch()
     said = would_run(project, "setup")
-    assert said.index("rm -rf .venv") < said.index(" -m venv ") < said.index("--require-hashes")
+    assert said.index('rm -rf ".venv"') < said.index(" -m venv ") < said.index("--require-hashes")
     assert installs(project) == CUDA
+    command = ["make", "-C", project, "discard"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert not (project / ".venv" / "bin").exists()
+    assert installs(project) == CUDA, "also after a set-up that failed"
+
+
+def test_an_environment_in_a_folder_that_is_reached_by_another_path_stays(project, tmp_path):
+    (tmp_path / "other").symlink_to(project)
+    marker = installed(project, CPU, where=tmp_path / "other")
+    marker.touch()
+    assert "rm -rf" not in would_run(project, "setup")
 
 
 def test_a_search_is_installed_for_and_run_with_the_flags_given(project):

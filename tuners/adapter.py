@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 
 from rlcore.files import check_room, sync
 from tuners.checkpoints import Checkpoints, name_in_sweep
+from tuners.errors import last_line
 from tuners.layout import STATE_FILE
 from tuners.objectives import Outcome
 from tuners.phases import Job, Plan
@@ -307,9 +308,8 @@ class SweepCallback(_NotSaved, Callback):
 
 
 def _failure(trial: Trial) -> str:
-    """Returns the last line of what Tune wrote of a trial's failure."""
+    """Returns what went wrong, of what Tune wrote of a trial's failure."""
     try:
-        lines = Path(trial.error_file or "").read_text().split("\n")
+        return last_line(Path(trial.error_file or "").read_text())
     except OSError:
         return "its process ended"
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")

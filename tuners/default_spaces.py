@@ -74,7 +74,10 @@ def reward_space(task: str) -> dict[str, Domain]:
         BadInput: the task has none.
     """
     if task not in _REWARD:
-        raise BadInput(f"task is '{task}'; a default reward space exists for: {', '.join(_REWARD)}")
+        raise BadInput(
+            f"task is '{task}'; a default reward space (tuners/default_spaces.py) exists for:"
+            f" {', '.join(_REWARD)}"
+        )
     return dict(_REWARD[task])
 
 

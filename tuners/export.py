@@ -202,7 +202,7 @@ It runs with NumPy alone, in this folder:
     policy = Policy.load("policy.safetensors")
     action = policy(np.zeros({observation}))   # [..., {observation}] -> [..., 1], {action}
 
-It acts every {held} s on `{task}` (x is the cart's place, theta the pole's angle with 0 upright):
+It acts every {held} s on `{task}`. x is the cart's place, theta the pole's angle, 0 upright:
 
 {about}
 

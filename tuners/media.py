@@ -9,6 +9,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlcore.video import Recording, load_recording, write_film_strip, write_video
+from tuners.errors import last_line
 from tuners.layout import (
     MEDIA_FOLDER,
     PLOTS_FOLDER,
@@ -75,8 +76,9 @@ class MediaQueue:
             try:
                 ray.get(task)
             except ray.exceptions.RayError as error:
-                reason = str(error).strip().splitlines()[-1]
-                failures.append(f"{self._pending[task]} could not be drawn: {reason}")
+                failures.append(
+                    f"{self._pending[task]} could not be drawn: {last_line(str(error))}"
+                )
         self._pending.clear()
         return failures
 

@@ -134,7 +134,7 @@ def _runs_here() -> bool:
 def _temporary_folder() -> str:
     """Returns the folder in which Ray has its own, by its own rule."""
     names = ["RAY_TMPDIR"] if sys.platform == "darwin" else ["RAY_TMPDIR", "TMPDIR"]
-    return next(filter(None, map(os.environ.get, names)), "/tmp")
+    return next((os.environ[name] for name in names if name in os.environ), "/tmp")
 
 
 def apply_ray_settings(address: str | None) -> None:
@@ -147,8 +147,10 @@ def apply_ray_settings(address: str | None) -> None:
         BadInput: a variable has a value that Ray would not take.
     """
     os.environ.update(SETTINGS)
-    if "RAY_TMPDIR" not in os.environ and len(os.fsencode(_temporary_folder())) > _LONGEST_FOLDER:
-        os.environ["RAY_TMPDIR"] = "/tmp"  # a batch system's TMPDIR may be too long
+    folder = _temporary_folder()  # a batch system's may be too long
+    too_long = len(os.fsencode(folder)) > _LONGEST_FOLDER and "RAY_TMPDIR" not in os.environ
+    if not folder or too_long:
+        os.environ["RAY_TMPDIR"] = "/tmp"
     if programs := os.environ.get("SHAPESWEEP_CACHE"):
         os.environ["SHAPESWEEP_CACHE"] = os.path.abspath(programs)  # trials work in folders of Tune
     if not joins_cluster(address):

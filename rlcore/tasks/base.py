@@ -13,11 +13,15 @@ class Task(Protocol[StateT]):
     A task is a frozen pytree: its physical constants are traced leaves, so that changing one
     compiles nothing anew.  ``horizon`` counts simulation steps of ``dt`` seconds.  Where the task
     is ``discrete`` an action is an index below ``action_size``, in an axis of length 1; where it
-    is not, an action is ``action_size`` numbers.
+    is not, an action is one number (``action_size`` 1): within [-1, 1], what is beyond is clipped
+    by ``step``.
 
-    Evaluation and films know a cart and a pole: the state is a ``CartPoleState``, and the constants
-    have a ``rail`` (m, to each side) and a ``half_length`` of the pole (m).
+    Evaluation and films know a cart and a pole: the state is a ``CartPoleState``, whose cart may
+    stay at 0.  A score of 800 of 1000 counts as solved: scale ``score_rate`` such that it is.
     """
+
+    rail: Float[Array, ""] | float  # m, to each side; a film draws it
+    half_length: Float[Array, ""] | float  # m, of the pole
 
     name: ClassVar[str]
     horizon: ClassVar[int]

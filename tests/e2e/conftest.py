@@ -117,11 +117,13 @@ def make_scripts(
 def smoke(make_scripts: Callable[[str], Scripts]) -> Sweep:
     """The smoke preset's sweep, ended; while it ran, its sockets were looked at.
 
-    It lies, and so does its Python, where somebody's own folders may have such names.
+    It lies, and so does its Python, where somebody's own folders may have such names, and a shell
+    would not find that Python.
     """
     scripts = make_scripts("My smoke ü")
     (scripts.folder / "a venv").symlink_to(sys.prefix)
     scripts.python = str(scripts.folder / "a venv" / "bin" / "python")
+    scripts.env["PATH"] = os.defpath  # as `make` leaves it: what is printed must start all the same
     listening: set[str] = set()
     running = scripts.start("reward_search", "--preset", "smoke", "--name", "smoke")
 

@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import pytest
 from rich.console import Console
 
@@ -36,6 +37,7 @@ def without_mlflow(folder: Path, tracking_uri: str) -> "subprocess.Popen[bytes]"
 
 def run_quietly(spec: SweepSpec, address: str, *, resume: bool = False) -> Ran:
     prepare(spec, resume=resume)
-    with pytest.MonkeyPatch.context() as patch:
+    # The cluster's settings: a driver that has others is refused.
+    with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
         patch.setattr(following, "start_following", without_mlflow)
         return Ran(spec, run_sweep(spec, console=Console(quiet=True), address=address))

@@ -79,7 +79,7 @@ SPACES: dict[str, tuple[Mapping[str, Any] | list[Any] | str, str]] = {
 # A config file: what is changed in a good one, and what the one line must hold.
 CONFIGS: dict[str, tuple[Mapping[str, Any], str]] = {
     "unknown part": ({"rewards": {}}, "rewards"),
-    "unknown task": ({"task": "pendulum"}, "swingup"),
+    "unknown task": ({"task": "no-such-task"}, "swingup"),
     "a budget that is a word": ({"budget": "long"}, "budget"),
     "a budget below a segment": ({"budget": 3}, "one segment"),
     "unknown hyperparameter": ({"hyperparameters": {"momentum": 0.9}}, "momentum"),

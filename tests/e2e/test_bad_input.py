@@ -47,7 +47,7 @@ COMMANDS = {
     "track a --no-such-flag": "no-such-flag",
     # names in registries
     "reward_search --preset huge": "smoke, laptop",
-    "reward_search --task pendulum": "swingup",
+    "reward_search --task no-such-task": "swingup",
     f"{SMOKE} --scheduler sometimes": "asha, median, none",
     f"{SMOKE} --searcher oracle": "random, grid, tpe, gp, cmaes",
     f"{SMOKE} --searcher grid": "{choice: [...]}",
@@ -65,7 +65,7 @@ COMMANDS = {
     "reward_search --resume a --extend b": "--resume or --extend",
     "hyperparam_search --preset smoke --scheduler often": "asha, median, none, pbt",
     "train --preset huge": "smoke, laptop",
-    "train --task pendulum": "swingup",
+    "train --task no-such-task": "swingup",
     "train --preset smoke --shape round": "baseline, task_score",
     # numbers
     f"{SMOKE} --num-trials 0": "num_trials is 0",
@@ -158,7 +158,7 @@ COMMANDS = {
     "train --config space.yaml": "space.yaml",
     # the other scripts
     "hyperparam_search --no-such-flag": "no-such-flag",
-    "hyperparam_search --preset smoke --task pendulum": "swingup",
+    "hyperparam_search --preset smoke --task no-such-task": "swingup",
     "hyperparam_search --resume unknown": "'unknown'",
     "joint_search --no-such-flag": "no-such-flag",
     "joint_search --preset smoke --searcher oracle": "random, grid, tpe, gp, cmaes",

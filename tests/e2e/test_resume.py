@@ -140,7 +140,7 @@ def interrupt(running: Running) -> None:
     finished = running.wait()
     assert finished.code == 130, finished
     assert "Traceback" not in finished.stderr
-    assert "python sweeps/reward_search.py --resume interrupted" in finished.stdout
+    assert "sweeps/reward_search.py --resume interrupted\n" in finished.stdout
 
 
 @pytest.fixture(scope="module")

@@ -241,6 +241,19 @@ def combined(task_name, params, after, action):
     return shaped_reward(TERMS[task_name], params, task, after, action, after, GOES_ON, gamma=1.0)
 
 
+@pytest.mark.parametrize("task", sorted(TERMS))
+def test_only_terms_that_say_so_depend_on_the_action(task):
+    """A potential of the action would change which policy is optimal."""
+    given_actions = (0, 1) if TASKS[task].discrete else (-0.5, 0.7)
+    after = jnp.array([0.5, -1.0, np.pi / 3, 2.0])
+    one, other = (
+        combined(task, make_reward_params(TERMS[task], {}), after, jnp.array([action]))[1]
+        for action in given_actions
+    )
+    for name, term in TERMS[task].items():
+        assert term.uses_action or one[name] == other[name], name
+
+
 @given(weights=WEIGHTS, name=st.sampled_from(sorted(SWINGUP)), after=STATES, action=NUMBERS)
 def test_doubling_a_weight_doubles_its_part_of_a_sum(weights, name, after, action):
     action, weight = jnp.array([action]), f"{name}.weight"

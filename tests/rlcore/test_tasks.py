@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from rlcore.rewards import SHAPES, TERMS, make_reward_params
 from rlcore.tasks import TASKS
+from rlcore.tasks.dynamics import CartPoleState
+from rlcore.video import LARGEST, SMALLEST
 
 N = 6
 
@@ -21,9 +23,26 @@ def stepped_and_scored(task_class, state, action):
     return task_class().score_rate(next_state, action)
 
 
+def test_a_task_has_a_line_in_every_registry():
+    assert set(TASKS) == set(TERMS) == set(SHAPES)
+    for name in TASKS:
+        assert {"baseline", "task_score"} <= set(SHAPES[name]), name
+        assert "task_score" in TERMS[name], name
+
+
 @pytest.fixture(params=sorted(TASKS))
 def task(request):
     return TASKS[request.param]()
+
+
+def test_evaluation_and_films_are_given_the_cart_and_the_pole_that_they_know(task):
+    for reset in (task.reset, task.reset_evaluation):
+        assert (
+            type(jax.eval_shape(lambda reset=reset: reset(jax.random.key(0), N))) is CartPoleState
+        )
+    assert SMALLEST <= task.rail <= LARGEST
+    assert SMALLEST <= 2 * task.half_length <= LARGEST
+    assert task.action_size == 1 or task.discrete
 
 
 def actions(task, *shape):

@@ -53,12 +53,26 @@ def test_they_are_called_by_name_where_a_shell_finds_these(venv, monkeypatch, tm
 def test_a_script_is_named_from_where_one_is_and_a_sweep_by_its_folder(venv, monkeypatch, tmp_path):
     spec = small_spec(tmp_path / "my runs")
     script = f"{ROOT}/sweeps/track.py"
-    assert (
-        typed(on_sweep("track.py", "", spec))
-        == f"here: {script} sweep --runs-dir {spec.runs_dir}\n"
-    )
+    assert typed(on_sweep("track.py", spec)) == f"here: {script} sweep --runs-dir {spec.runs_dir}\n"
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("PATH", str(venv))
     usual = replace(spec, runs_dir=Path("runs"))
-    assert on_sweep("track.py", "", usual) == "python sweeps/track.py sweep"
-    assert on_sweep("train.py", "--resume", usual) == "python sweeps/train.py --resume sweep"
+    assert on_sweep("track.py", usual) == "python sweeps/track.py sweep"
+    assert on_sweep("train.py", usual, "--resume") == "python sweeps/train.py --resume sweep"
+
+
+def test_it_is_printed_also_where_a_shell_would_look_elsewhere(venv, monkeypatch, tmp_path):
+    monkeypatch.chdir(venv)
+    assert program_here("mlflow") == "./mlflow"
+    (venv / "mlflow").unlink()
+    assert program_here("mlflow") == "mlflow", "a Python of the system has its programs elsewhere"
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert typed_elsewhere(program_here("python")) == "here: ui\n"
+
+
+def typed_elsewhere(program):
+    command = ["sh", "-c", f"{program} ui"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout

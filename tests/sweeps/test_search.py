@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rlcore.rewards import TERMS
+from rlcore.rewards.compose import Term
 from sweeps import search, train, training
 from sweeps.cli import make_console
 from sweeps.search import pick_preset
@@ -78,3 +80,31 @@ def test_a_sweep_on_gpus_says_that_the_cpu_is_asked_for(tmp_path, monkeypatch, c
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     search._print_plan(make_console(), small_spec(tmp_path, gpus_per_trial=1.0))
     assert ("no trial will use a GPU" in capsys.readouterr().out) == (platforms == "cpu")
+
+
+def test_a_mistake_in_a_term_shows_before_anything_is_made(tmp_path, monkeypatch):
+    """In trials it was no more than a notice of JAX, four times each."""
+
+    def mistaken(task, state, action, next_state):
+        return next_state.angle
+
+    terms = TERMS["swingup"] | {"mistaken": Term(mistaken)}
+    monkeypatch.setitem(TERMS, "swingup", terms)
+    flags = Flags(preset="smoke", runs_dir=tmp_path / "runs")
+    with pytest.raises(AttributeError, match="no attribute 'angle'"):
+        search._make_spec(flags, reward_space, "random")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_what_to_run_next_can_be_typed_as_it_is_printed(tmp_path, monkeypatch, capsys, tracked):
+    folder = tmp_path / "my [red] :car: runs"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    spec = small_spec(folder / "runs", tracking_uri="sqlite:///my [red] store.db")
+    spec.folder.mkdir(parents=True)
+    search._print_next(make_console(), spec, tracked)
+    printed = capsys.readouterr().out
+    assert "ui --backend-store-uri 'sqlite:///my [red] store.db'\n" in printed
+    assert f"export_best.py sweep --runs-dir '{folder}/runs' --out best\n" in printed
+    assert (f"track.py sweep --runs-dir '{folder}/runs'\n" in printed) != tracked

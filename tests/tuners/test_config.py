@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlcore import video
 from rlcore.ppo.config import PPOConfig
 from rlcore.tasks import TASKS
 from tests.tuners.small import CONFIG, PPO, SEGMENT, refusal
@@ -208,8 +209,21 @@ def test_segments_are_whole():
     assert TrialConfig(ppo=PPO, budget=SEGMENT).num_segments == 1
 
 
+def test_constants_that_no_film_could_show_are_refused():
+    """Each trial failed, four times, when its film was to be drawn."""
+    smallest, largest = video.SMALLEST, video.LARGEST
+    for name, least, most in (
+        ("rail", smallest, largest),
+        ("half_length", smallest / 2, largest / 2),
+    ):
+        for value in (least, most):
+            TrialConfig(constants={name: value})
+        for value in (least / 2, most * 2):
+            assert f"task.{name} is {value:g}" in refusal(TrialConfig, constants={name: value})
+
+
 def test_an_unknown_task_is_refused():
-    assert "'pendulum'; allowed: swingup" in refusal(TrialConfig, task="pendulum")
+    assert "'no-such-task'; allowed: swingup" in refusal(TrialConfig, task="no-such-task")
 
 
 def test_a_config_in_plain_values():
@@ -301,7 +315,7 @@ def test_a_config_file_is_read_and_a_bad_one_named(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(CONFIG.to_dict()))
     assert load_config(path) == CONFIG
-    for content in (b"ppo: [", b"ppo: 3", b"\xff\xfe", b"", b"task: pendulum"):
+    for content in (b"ppo: [", b"ppo: 3", b"\xff\xfe", b"", b"task: no-such-task"):
         path.write_bytes(content)
         assert str(path) in refusal(load_config, path)
     message = refusal(load_config, tmp_path / "missing.yaml")
@@ -415,8 +429,9 @@ def test_the_default_settings_are_a_point_of_their_space(task):
 
 
 def test_a_default_space_exists_for_known_tasks_only():
-    assert "'pendulum'; a default reward space exists for: swingup" in refusal(
-        reward_space, "pendulum"
+    assert (
+        "'no-such-task'; a default reward space (tuners/default_spaces.py) exists for"
+        in refusal(reward_space, "no-such-task")
     )
 
 

@@ -61,8 +61,9 @@ def test_programs_lie_in_one_folder_for_workers_that_work_in_others(environment,
 def test_ray_goes_where_its_sockets_names_are_short_enough(environment):
     """A batch system's folder for temporary files ended a sweep with a traceback."""
     environment.delenv("RAY_TMPDIR")
-    for length, used in ((39, None), (40, "/tmp")):
-        environment.setenv("TMPDIR", "/".ljust(length, "x"))
+    for folder, used in (("/".ljust(39, "x"), None), ("/".ljust(40, "x"), "/tmp"), ("", "/tmp")):
+        environment.delenv("RAY_TMPDIR", raising=False)
+        environment.setenv("TMPDIR", folder)
         apply_ray_settings(LOCAL)
         assert os.environ.get("RAY_TMPDIR") == used
     environment.setenv("RAY_TMPDIR", "/".ljust(60, "x"))

@@ -23,8 +23,8 @@ from tuners.spec import (
     make_spec,
     prepare,
 )
-from tuners.spec_file import check_code_version
-from tuners.versions import code_version, git_revision, versions
+from tuners.spec_file import check_code_version, read_spec_file, write_entries
+from tuners.versions import VERSIONED, code_version, git_revision, versions
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -175,7 +175,7 @@ def test_another_name_is_refused(tmp_path, name):
         ({"space": {"seeds_per_trial": Choice((1, 2))}}, "seeds_per_trial cannot be searched"),
         ({"space": {"gamma": Uniform(0.0, 2.0)}}, "gamma is 2"),
         ({"reward": {"peek.weight": 1.0}}, "unknown reward parameter 'reward.peek.weight'"),
-        ({"task": "pendulum"}, "task is 'pendulum'"),
+        ({"task": "no-such-task"}, "task is 'no-such-task'"),
     ],
 )
 def test_a_sweep_that_could_not_run_is_refused(tmp_path, overrides, said):
@@ -367,6 +367,35 @@ def test_a_sweep_in_float32_is_not_resumed_in_float64(tmp_path):
     with jax.enable_x64(True):
         message = refusal(check_code_version, spec.folder)
     assert "begun with jax_enable_x64 False, but this is True" in message
+    check_code_version(spec.folder)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("jax_default_prng_impl", "rbg"),
+        ("jax_threefry_partitionable", False),
+        ("jax_random_seed_offset", 7),
+    ],
+)
+def test_a_sweep_is_not_resumed_with_other_random_numbers(tmp_path, setting, value):
+    spec = small_spec(tmp_path)
+    prepare(spec, resume=False)
+    usual = getattr(jax.config, setting)
+    jax.config.update(setting, value)
+    try:
+        assert f"{setting} {usual}, but this is {value}" in refusal(check_code_version, spec.folder)
+    finally:
+        jax.config.update(setting, usual)
+
+
+def test_a_sweep_that_does_not_say_its_settings_can_be_resumed(tmp_path):
+    """They were not written down at first."""
+    spec = small_spec(tmp_path)
+    prepare(spec, resume=False)
+    entries = read_spec_file(spec.folder)
+    entries["versions"] = {name: entries["versions"][name] for name in VERSIONED}
+    write_entries(spec.folder, entries)
     check_code_version(spec.folder)
 
 

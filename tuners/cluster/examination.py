@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pyarrow.fs import FileSelector, FileSystem
 
+from tuners.errors import last_line
 from tuners.outputs import nearest_there
 from tuners.ray_settings import hearing_jax
 from tuners.versions import program_version, versions
@@ -34,7 +35,7 @@ class NodeFacts:
         gpus: that Ray may use there.
         ray_folder: where Ray keeps its own files there.
         error: why nothing else is known, or "".
-        versions: of Python, of the packages that results depend on, and of the code.
+        versions: of Python, of what results depend on, and of the code.
         device: kind of the devices that JAX has there.
         gpus_in_jax: how many of them are GPUs.
         device_error: why JAX has none, or "".
@@ -162,7 +163,7 @@ def compare_store(node: NodeFacts, store: Store, wrote: Iterable[str]) -> NodeFa
 
 
 def software() -> dict[str, str]:
-    """Returns the versions of Python, of the packages that results depend on, and of the code."""
+    """Returns the versions of Python, of what results depend on, and of the code."""
     return {"python": platform.python_version(), **versions(), "code": program_version()}
 
 
@@ -234,8 +235,7 @@ def clock_offset(samples: Iterable[tuple[float, float, float]]) -> tuple[float, 
 
 def in_a_line(error: BaseException | None) -> str:
     """Returns what went wrong; of the tracebacks that Ray sends, the last line says it."""
-    said = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {said[-1] if said else 'no reason given'}"[:200]
+    return f"{type(error).__name__}: {last_line(str(error)) or 'no reason given'}"[:200]
 
 
 def _file(folder: str, node: str) -> str:

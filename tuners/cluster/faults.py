@@ -65,9 +65,7 @@ def _remedy(error: str) -> str:
 
 def _skew(node: NodeFacts, driver: NodeFacts) -> Iterator[str]:
     remedies = {"python": "start Ray there with that Python", "code": _SYNC}
-    remedies |= {
-        name: f"start Ray there without {name.upper()}, or set it here" for name in SETTINGS
-    }
+    remedies |= {name: f"give {name.upper()} the same value there and here" for name in SETTINGS}
     for name, wanted in driver.versions.items():
         found = node.versions.get(name, "not there")
         if found != wanted:
@@ -100,7 +98,7 @@ def _shortages(node: NodeFacts) -> Iterator[str]:
         yield (
             f"{node.memory:.1f} GB of memory free, wanted {wanted:g} GB, which is"
             f" {MIN_MEMORY:.0f} GB a CPU: end other programs there, or start Ray with --num-cpus"
-            f" {int(node.memory / MIN_MEMORY)}"
+            f" {max(1, int(node.memory / MIN_MEMORY))}"
         )
 
 

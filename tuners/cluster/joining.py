@@ -20,6 +20,7 @@ from tuners.ray_settings import LOCAL, joins_cluster
 
 _ANSWERS_WITHIN = 3.0  # seconds to open a connection
 _LOOKS_EVERY = 5.0  # seconds, whether Ray is there
+_RAY_TAKES = 0.8  # GB: its own processes, before any worker (measured)
 _SHOW_CURSOR = "\x1b[?25h"  # which the live screen had hidden
 _RAY_DIED = (
     "error: Ray's node on this machine, or its head, has died; what was reported is kept, and a"
@@ -143,11 +144,11 @@ def _cores_to_use(say: Callable[[str], None]) -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         cores = min(cores, len(os.sched_getaffinity(0)))
     free = free_memory() / GB
-    fit = max(1, int(free / MIN_MEMORY))
+    fit = max(1, int((free - _RAY_TAKES) / MIN_MEMORY))
     if fit < cores:
         say(
-            f"{free:.1f} GB of memory are free, so {fit} of {cores} cores train, one for each"
-            f" {MIN_MEMORY:.0f} GB"
+            f"{free:.1f} GB of memory are free, so Ray gets {fit} of {cores} cores: it takes"
+            f" {_RAY_TAKES} GB itself, and a trial up to {MIN_MEMORY:.0f} GB"
         )
     return min(cores, fit)
 

@@ -152,6 +152,10 @@ def test_a_trainer_that_diverges_does_not_run(monkeypatch):
     ("error", "line"),
     [
         (ValueError("two\nlines\n  "), "ValueError: lines"),
+        (
+            ValueError("a\nKeyError: 'x'\n---\nFor simplicity, JAX has removed its"),
+            "ValueError: KeyError: 'x'",
+        ),
         (ValueError(), "ValueError: no reason given"),
         (OSError(28, "No space left"), "OSError: [Errno 28] No space left"),
     ],

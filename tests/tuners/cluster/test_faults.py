@@ -43,7 +43,10 @@ PLANTED = {
     "code": (skewed("code", "def"), ["the code's version is def, wanted abc", "copy the project"]),
     "a setting of JAX": (
         skewed("jax_enable_x64", "True"),
-        ["jax_enable_x64 is True, wanted False", "start Ray there without JAX_ENABLE_X64"],
+        [
+            "jax_enable_x64 is True, wanted False",
+            "give JAX_ENABLE_X64 the same value there and here",
+        ],
     ),
     "no version": ({"versions": {**VERSIONS, "jax": "not there"}}, ["jax is not there, wanted"]),
     "no code": (

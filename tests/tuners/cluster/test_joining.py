@@ -42,10 +42,10 @@ def closed():
     ("allowed", "container", "free", "counted", "said"),
     [
         ({0}, 4.0, 9.5e9, 1, []),
-        (set(range(32)), 4.0, 4e9, 4, []),
+        (set(range(32)), 4.0, 4.8e9, 4, []),
         ({0, 1}, 0.5, 9.5e9, 1, []),
-        (set(range(8)), 8.0, 3.9e9, 3, ["3.9 GB of memory are free, so 3 of 8 cores train"]),
-        ({0, 1}, 2.0, 0.4e9, 1, ["0.4 GB of memory are free, so 1 of 2 cores train"]),
+        (set(range(8)), 8.0, 4.7e9, 3, ["4.7 GB of memory are free, so Ray gets 3 of 8 cores"]),
+        ({0, 1}, 2.0, 0.4e9, 1, ["0.4 GB of memory are free, so Ray gets 1 of 2 cores"]),
     ],
     ids=["taskset", "container", "half a core", "memory", "hardly any memory"],
 )
@@ -62,7 +62,7 @@ def test_cores_are_those_left_to_us_and_no_more_than_memory_is_free_for(
     monkeypatch.setattr(joining, "_ending_with_ray", nullcontext)
     with joined("local", say=lines.append):
         assert told == [counted]
-    assert [line.partition(", one for")[0] for line in lines] == said
+    assert [line.partition(": it takes")[0] for line in lines] == said
 
 
 @pytest.mark.parametrize(
