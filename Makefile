@@ -12,7 +12,7 @@ UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.8
 INSTALLED := $(VENV)/.installed
 # What setup installs; requirements-cuda12.lock on machines with an NVIDIA GPU.  By default what it
-# installed before, which the marker's first line names; the second is where.
+# installed before, which the marker's first line names (read now: .venv may go); the second is where.
 LOCK ?= $(or $(wildcard $(shell head -n 1 $(INSTALLED) 2>/dev/null)),requirements.lock)
 LOCK := $(LOCK)
 # A virtual environment holds its own path and the packages of one version of Python: in a copy of the
