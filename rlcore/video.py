@@ -450,7 +450,9 @@ def _moment(recording: Recording, scores: np.ndarray, episode: int, step: int) -
 
 def _draw_panel(layout: _Layout, moment: _Moment) -> Image.Image:
     middle = layout.width / 2
-    scale = (middle - layout.edge) / (moment.rail + moment.pole_length)
+    across = (middle - layout.edge) / (moment.rail + moment.pole_length)
+    below = layout.force_y - layout.rail_y - 2 * layout.pole_half_width
+    scale = min(across, below / moment.pole_length)
     panel = _background(layout, scale * moment.rail, moment.caption, bool(moment.ending)).copy()
     # A cart far beyond the rail is held at the panel's edge, where it can still be seen.
     offset = max(-middle, min(middle, scale * moment.x))

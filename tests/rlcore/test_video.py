@@ -199,6 +199,12 @@ def test_the_pole_points_where_its_angle_says(theta, column_sign, row_sign):
     assert np.sign(round((columns.mean() - middle_column) / 10)) == column_sign
 
 
+def test_a_long_pole_on_a_short_rail_hangs_above_the_force():
+    picture = first_panel(still_recording(theta=HANGING, rail=0.1))
+    rows, _ = pixels_of(picture, video._POLE)
+    assert rows.max() <= video._VIDEO_PANEL.force_y
+
+
 def test_cart_and_pole_share_one_scale():
     step = cart_column(first_panel(still_recording(x=1.0)))
     scale = step - cart_column(first_panel(still_recording(x=0.0)))
