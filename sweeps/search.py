@@ -30,7 +30,6 @@ from tuners.login import masked, without_login
 from tuners.objectives import gap_text
 from tuners.phases import BASELINE
 from tuners.presets import PRESETS
-from tuners.programs import trace
 from tuners.ray_settings import apply_ray_settings, joins_cluster
 from tuners.sequels import begin_with, extend, seeds_spent
 from tuners.space import Domain, load_space
@@ -81,7 +80,6 @@ def run_search(
     if flags.cluster is not None:
         return _submit(flags, flags.cluster, script)
     apply_ray_settings(flags.address)
-    jax.config.update("jax_platforms", "cpu")  # in the driver: a GPU is for trials, and may be full
     console = make_console()
     check_address_joinable(flags.address, f"sweeps/{Path(script).name}")
     spec = _make_spec(flags, default_space, searcher)
@@ -156,7 +154,6 @@ def _make_spec(
         if flags.searcher is None and flags.scheduler != "pbt":  # which searches by itself
             flags = replace(flags, searcher=searcher)
         spec = _fresh(flags, default_space)
-        trace(spec.base)
         prepare(spec, resume=False)
         return spec
     (how,) = goes_on
@@ -261,6 +258,7 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
         console.print("\nWhat changed:")
         for line in describe_change(spec.base, plan.config_of(winner)):
             console.print(f"  - {line}")
+        jax.config.update("jax_platforms", "cpu")  # the driver's first use of it; a GPU may be full
         likeness = likeness_to_score(spec, winner)
         if likeness is not None:
             console.print(f"  - {likeness}")

@@ -65,15 +65,6 @@ def segment_program(config: TrialConfig) -> Any:
     )
 
 
-def trace(config: TrialConfig) -> None:
-    """Traces a trial's training, and computes nothing: half a second.
-
-    A mistake in a task or a reward term raises here, in the driver, what Python says of it; in
-    trials each would fail four times.
-    """
-    jax.eval_shape(partial(train_segment, config.ppo), *_shapes(config))
-
-
 def slots_program(config: TrialConfig, slots: int, width: int) -> Any:
     """Returns the compiled ``train_slots`` that trains up to ``width`` trials of a pack."""
     stacked = jax.tree.map(

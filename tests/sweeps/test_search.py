@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlcore.rewards import TERMS
-from rlcore.rewards.compose import Term
 from sweeps import search, train, training
 from sweeps.cli import make_console
 from sweeps.search import pick_preset
@@ -80,20 +78,6 @@ def test_a_sweep_on_gpus_says_that_the_cpu_is_asked_for(tmp_path, monkeypatch, c
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     search._print_plan(make_console(), small_spec(tmp_path, gpus_per_trial=1.0))
     assert ("no trial will use a GPU" in capsys.readouterr().out) == (platforms == "cpu")
-
-
-def test_a_mistake_in_a_term_shows_before_anything_is_made(tmp_path, monkeypatch):
-    """In trials it was no more than a notice of JAX, four times each."""
-
-    def mistaken(task, state, action, next_state):
-        return next_state.angle
-
-    terms = TERMS["swingup"] | {"mistaken": Term(mistaken)}
-    monkeypatch.setitem(TERMS, "swingup", terms)
-    flags = Flags(preset="smoke", runs_dir=tmp_path / "runs")
-    with pytest.raises(AttributeError, match="no attribute 'angle'"):
-        search._make_spec(flags, reward_space, "random")
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("tracked", [True, False])
