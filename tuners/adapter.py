@@ -277,9 +277,11 @@ class SweepCallback(_NotSaved, Callback):
 
     def _failed(self, trial: Trial) -> None:
         """Tells of a failure; raises OSError if disk or store, and not the job, is to blame."""
-        name = self._job(trial).name
+        name, reason = self._job(trial).name, _failure(trial)
+        if trial.error_file and not self._failures:  # of others it is in such files, too
+            reason += f" (the whole of it: {trial.error_file})"
         self._failures[name] += 1
-        self._tell("failed", {"trial": name, "reason": _failure(trial)})
+        self._tell("failed", {"trial": name, "reason": reason})
         check_room(self._writer.folder)
         if self.store is not None:
             self.store.wait(lambda fault: self._say_store_is_away(name, fault))

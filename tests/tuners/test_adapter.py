@@ -408,6 +408,9 @@ def test_why_a_trial_failed_that_is_tried_again_is_told(sweep, tmp_path):
     )
     (tmp_path / "error.txt").write_text(f"Failure # 1\n  a line\nOSError: bad luck\n{notice}\n\n")
     sweep.callback.on_trial_recover(0, [], trial)
+    where = f"OSError: bad luck (the whole of it: {trial.error_file})"
+    assert told[-1] == ("failed", {"trial": "trial-000", "reason": where})
+    sweep.callback.on_trial_recover(0, [], trial)
     assert told[-1] == ("failed", {"trial": "trial-000", "reason": "OSError: bad luck"})
     (tmp_path / "error.txt").unlink()
     sweep.callback.on_trial_recover(0, [], trial)
