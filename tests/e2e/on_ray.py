@@ -37,7 +37,7 @@ def without_mlflow(folder: Path, tracking_uri: str) -> "subprocess.Popen[bytes]"
 
 def run_quietly(spec: SweepSpec, address: str, *, resume: bool = False) -> Ran:
     prepare(spec, resume=resume)
-    # The cluster's settings: a driver that has others is refused.
+    # As the cluster's workers: a driver that has other settings is refused.
     with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
         patch.setattr(following, "start_following", without_mlflow)
         return Ran(spec, run_sweep(spec, console=Console(quiet=True), address=address))

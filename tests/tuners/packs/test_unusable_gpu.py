@@ -27,6 +27,7 @@ ON_GPU = {"slots": 3, "gpus_per_trial": 1.0}
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head without a GPU."""
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")  # as its driver, ``run_quietly``, has it
     for name, value in SETTINGS.items():
         monkeypatch.setenv(name, value)
     head = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False}
