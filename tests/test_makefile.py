@@ -96,6 +96,13 @@ def test_an_environment_in_a_folder_that_is_reached_by_another_path_stays(projec
     assert "rm -rf" not in would_run(project, "setup")
 
 
+def test_an_environment_that_is_a_link_stays(project, tmp_path):
+    installed(project, CPU, where="/where/it/is").touch()
+    (project / ".venv").rename(tmp_path / "shared")
+    (project / ".venv").symlink_to(tmp_path / "shared")
+    assert "rm -rf" not in would_run(project, "setup")
+
+
 def test_a_search_is_installed_for_and_run_with_the_flags_given(project):
     *setup, search = would_run(project, "search", "ARGS=--num-trials 64").strip().split("\n")
     assert f"-r {CPU}" in "\n".join(setup)
