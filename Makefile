@@ -18,9 +18,9 @@ LOCK := $(LOCK)
 # A virtual environment holds its own path and the packages of one version of Python: in a copy of the
 # project it would run the original's code, and after an upgrade of the system find no package.  One
 # that is a link is somebody's choice.
-VERSION := import sys; print("%d.%d" % sys.version_info[:2])
+TELL_VERSION := import sys; print("%d.%d" % sys.version_info[:2])
 SPOILT := $(shell [ -L $(VENV) ] || [ ! -e $(INSTALLED) ] || { [ "$$(sed -n 2p $(INSTALLED))" -ef . ] && \
-  [ -d "$(VENV)/lib/python$$($(PY) -c '$(VERSION)' 2>/dev/null)" ]; } || echo yes)
+  [ -d "$(VENV)/lib/python$$($(PY) -c '$(TELL_VERSION)' 2>/dev/null)" ]; } || echo yes)
 # graphene 3.4.3 (of mlflow) needs python-dateutil < 3. Left alone, the resolver takes dateutil 4 for
 # pandas and falls back to an old graphene that states no bound.
 COMPILE := echo "python-dateutil<3" | $(UV) pip compile --quiet --universal --generate-hashes \

@@ -10,6 +10,7 @@ seeds.  The table goes to the terminal; docs/defaults.md says what was made of i
 
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,12 +26,14 @@ CANDIDATES = 32
 KEPT = 8
 ROUNDS = {"1": range(40_000, 40_004), "2": range(41_000, 41_020)}
 # Of a task: the two shapes by which a setting is judged.
-JUDGES = {
-    "swingup": ("task_score", "found"),
-    "dmc_swingup": ("task_score", "found"),
-    "balance": ("survival", "mean"),
-}
-OTHERS = ("task_score", "baseline")
+JUDGES = defaultdict(
+    lambda: ("task_score", "baseline"),
+    {
+        "swingup": ("task_score", "found"),
+        "dmc_swingup": ("task_score", "found"),
+        "balance": ("survival", "mean"),
+    },
+)
 SPACE: dict[str, Domain] = {
     "learning_rate": LogUniform(5e-4, 8e-3),
     "gae_lambda": Uniform(0.85, 0.99),
@@ -89,7 +92,7 @@ def work(request: Any) -> None:
     for number in numbers:
         found = {
             shape: list(areas(config_of(task, shape, number), ROUNDS[round_name]))
-            for shape in JUDGES.get(task, OTHERS)
+            for shape in JUDGES[task]
         }
         print(json.dumps({"number": number, "areas": found}), flush=True)
 
@@ -116,11 +119,11 @@ def worth(by_shape: dict[str, list[float]]) -> float:
 def show(title: str, results: dict[int, dict[str, list[float]]], task: str) -> list[int]:
     """Prints a table, best first, and returns its order."""
     order = sorted(results, key=lambda number: -worth(results[number]))
-    columns = "".join(f"{shape + ' quarter/median':>28}" for shape in JUDGES.get(task, OTHERS))
+    columns = "".join(f"{shape + ' quarter/median':>28}" for shape in JUDGES[task])
     print(f"\n{title}\n{'':>4}{'worth':>7}{columns}  settings")
     for number in order:
         cells = ""
-        for shape in JUDGES.get(task, OTHERS):
+        for shape in JUDGES[task]:
             values = np.sort(results[number][shape])
             cells += f"{np.mean(values[: len(values) // 4]):20.0f} /{np.median(values):6.0f}"
         told = {

@@ -101,7 +101,8 @@ def make_console() -> Console:
         soft_wrap=True,
         width=None if on_screen else _LOG_WIDTH,
         highlight=False,
-        emoji=False,  # a folder may be called ":car:"
+        markup=False,  # what is printed may have names: a folder may be called "[red]", or ":car:"
+        emoji=False,
         force_interactive=None if on_screen and "JPY_PARENT_PID" not in os.environ else False,
     )
 

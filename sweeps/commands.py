@@ -1,9 +1,9 @@
 """Commands to run next, as a shell with this environment can start them."""
 
-import os
 import shlex
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,10 +43,7 @@ def program_here(name: str) -> str:
 
 
 def _typed(path: Path) -> str:
-    """Returns a path for a shell, the shorter way from where one is."""
-    try:
-        relative = os.path.relpath(path)
-    except FileNotFoundError:  # where one is was deleted
-        relative = os.pardir
-    shorter = str(path) if relative.startswith(os.pardir) else relative
-    return shlex.quote(shorter if "/" in shorter else f"./{shorter}")
+    """Returns a path for a shell: below the folder that one is in without that."""
+    with suppress(ValueError, FileNotFoundError):  # it is elsewhere; where one is was deleted
+        path = path.relative_to(Path.cwd())
+    return shlex.quote(str(path) if "/" in str(path) else f"./{path}")

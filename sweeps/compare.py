@@ -31,7 +31,6 @@ class Flags:
 
 def main(flags: Flags) -> int:
     """Prints the table and writes the figures."""
-    from rich.markup import escape
     from rich.table import Table
 
     from sweeps.cli import make_console
@@ -44,10 +43,9 @@ def main(flags: Flags) -> int:
     )
     table = Table("")
     for record in records:
-        table.add_column(escape(record.spec.name), justify="right")
+        table.add_column(record.spec.name, justify="right")
     for cells in lines_of(records):
-        texts = (cell if isinstance(cell, str) else " ".join(cell) for cell in cells)
-        table.add_row(*map(escape, texts))
+        table.add_row(*(cell if isinstance(cell, str) else " ".join(cell) for cell in cells))
     console = make_console()
     console.print(table)
     write_comparison(records, flags.out)

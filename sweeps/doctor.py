@@ -47,7 +47,7 @@ def main(flags: Flags) -> int:
     """Examines the cluster and prints what it found; returns 1 if there are faults."""
     if flags.check is not None:
         return _check_file(flags.check)
-    from rich.markup import escape
+    from rich.text import Text
 
     from sweeps.cli import make_console
     from tuners.errors import BadInput
@@ -83,7 +83,7 @@ def main(flags: Flags) -> int:
     console = make_console()
     console.print(_table(found.nodes))
     for fault in found.faults:
-        console.print(f"[red]fault[/red]  {escape(masked(fault))}", soft_wrap=True)
+        console.print(Text.assemble(("fault", "red"), f"  {masked(fault)}"))
     if not found.faults:
         console.print("All is well.")
     return 1 if found.faults else 0

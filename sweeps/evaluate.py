@@ -32,9 +32,9 @@ class Flags:
 def main(flags: Flags) -> int:
     """Evaluates and prints."""
     import jax
-    from rich.console import Console
     from rich.table import Table
 
+    from sweeps.cli import make_console
     from tuners.evaluation import evaluate_export
     from tuners.outputs import check_out_file
 
@@ -49,7 +49,7 @@ def main(flags: Flags) -> int:
     table.add_column("mean", justify="right")
     for name, value in scores.items():
         table.add_row(name.replace("_", " "), f"{value:.2f}")
-    Console().print(table)
+    make_console().print(table)
     if flags.video is not None:
         from rlcore.video import write_video
 

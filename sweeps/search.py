@@ -6,14 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from sweeps import places
 from sweeps.cli import flags_given, make_console, refuse_beside
@@ -91,8 +90,7 @@ def run_search(
     except KeyboardInterrupt:
         console.print(
             f"Interrupted. Everything known is in {spec.folder}; to go on:\n"
-            f"  {on_sweep(Path(script).name, spec, '--resume')}",
-            markup=False,
+            f"  {on_sweep(Path(script).name, spec, '--resume')}"
         )
         return 130
 
@@ -231,12 +229,15 @@ def pick_preset(address: str | None) -> str:
 def _print_plan(console: Console, spec: SweepSpec) -> None:
     length = f"{spec.base.full_length:,} env_steps ({spec.base.num_segments} segments)"
     console.print(
-        f"[bold]{escape(spec.name)}[/bold]  preset {spec.preset}: {spec.num_trials} trials x"
-        f" {spec.base.ppo.seeds_per_trial} seeds, up to {length} each;"
-        f" then {spec.validation_seeds} validation and {spec.test_seeds} test seeds",
+        Text.assemble(
+            (spec.name, "bold"),
+            f"  preset {spec.preset}: {spec.num_trials} trials x"
+            f" {spec.base.ppo.seeds_per_trial} seeds, up to {length} each;"
+            f" then {spec.validation_seeds} validation and {spec.test_seeds} test seeds",
+        )
     )
     if spec.uses_gpu and os.environ.get("JAX_PLATFORMS") == "cpu":
-        console.print("[yellow]JAX_PLATFORMS is 'cpu' here: no trial will use a GPU.[/yellow]")
+        console.print("JAX_PLATFORMS is 'cpu' here: no trial will use a GPU.", style="yellow")
 
 
 def print_result(console: Console, spec: SweepSpec, result: "SweepResult", seconds: float) -> None:
@@ -246,7 +247,7 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
     assert winner is not None
     console.print()
     console.print(_final_table(result))
-    console.print(f"\n[bold]{verdict(comparison, winner)}[/bold]")
+    console.print(f"\n{verdict(comparison, winner)}", style="bold")
     if remark := seen_before(spec):
         console.print(remark)
     if comparison.over_tuning is not None:
@@ -263,7 +264,7 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
         if likeness is not None:
             console.print(f"  - {likeness}")
     for failure in result.failures:
-        console.print(f"[yellow]{escape(masked(failure))}[/yellow]")
+        console.print(masked(failure), style="yellow")
     console.print(f"\n{seconds:.0f} s in all; {_use(result)}.")
     _print_next(console, spec, result.tracked)
 
@@ -294,24 +295,23 @@ def _final_table(result: "SweepResult") -> Table:
 
 
 def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
-    say = partial(console.print, markup=False)  # a folder may be called "[red]"
     if not tracked:
-        say(
+        console.print(
             f"MLflow lacks part of the sweep ({spec.folder / MLFLOW_LOG} says why); once it takes"
             f" it, run: {on_sweep('track.py', spec)}",
             style="yellow",
         )
     report = spec.folder / REPORT_FILE
     if report.exists():
-        say(f"\nreport    {report}")
-    say("\nNext:")
+        console.print(f"\nreport    {report}")
+    console.print("\nNext:")
     link = run_link(spec.folder) or ""
     if spec.tracking_uri.startswith("http"):
-        say(f"  compare   {without_login(spec.tracking_uri)}/{link}")
+        console.print(f"  compare   {without_login(spec.tracking_uri)}/{link}")
     else:
         store = shlex.quote(spec.tracking_uri)
-        say(f"  compare   {program_here('mlflow')} ui --backend-store-uri {store}")
-        say(f"            then http://127.0.0.1:5000/{link}")
-    say(f"  export    {on_sweep('export_best.py', spec)} --out best")
+        console.print(f"  compare   {program_here('mlflow')} ui --backend-store-uri {store}")
+        console.print(f"            then http://127.0.0.1:5000/{link}")
+    console.print(f"  export    {on_sweep('export_best.py', spec)} --out best")
     if spec.media:
-        say(f"  watch     {spec.folder / 'media'}/*.mp4")
+        console.print(f"  watch     {spec.folder / 'media'}/*.mp4")

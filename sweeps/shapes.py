@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from sweeps.cli import make_console
 from sweeps.search import check_address_joinable
@@ -35,8 +35,11 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
     spec = _spec(flags, task)
     prepare(spec, resume=False)
     console.print(
-        f"[bold]{spec.name}[/bold]  {len(shapes)} shapes x {spec.test_seeds} seeds,"
-        f" {spec.base.full_length:,} env_steps each",
+        Text.assemble(
+            (spec.name, "bold"),
+            f"  {len(shapes)} shapes x {spec.test_seeds} seeds,"
+            f" {spec.base.full_length:,} env_steps each",
+        )
     )
     if spec.trains_each_alone:
         start_compiling([spec.base])
@@ -53,7 +56,7 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
         return 130
     _print_table(console, summaries)
     for failure in ran.failures:
-        console.print(f"[yellow]{escape(masked(failure))}[/yellow]")
+        console.print(masked(failure), style="yellow")
     if not ran.segments:
         return 1  # every trial failed, for the reasons above
     times = [row["time"] for row in ran.segments]

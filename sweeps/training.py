@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from rich.console import Console
+from rich.text import Text
 
 from rlcore.rewards import SHAPES
 from sweeps.cli import flags_given, make_console, refuse_beside
@@ -44,8 +45,11 @@ def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
     if jax.default_backend() == "gpu":  # as in a trial's process: JAX's own default has ten bits
         jax.config.update("jax_default_matmul_precision", PRECISIONS[spec.precision])
     console.print(
-        f"[bold]{spec.name}[/bold]  {spec.base.task}, {spec.base.ppo.seeds_per_trial} seeds,"
-        f" {spec.base.full_length:,} env_steps each, {spec.base.num_segments} segments",
+        Text.assemble(
+            (spec.name, "bold"),
+            f"  {spec.base.task}, {spec.base.ppo.seeds_per_trial} seeds,"
+            f" {spec.base.full_length:,} env_steps each, {spec.base.num_segments} segments",
+        )
     )
     console.print("  ".join(f"{title:>10}" for title in _HEADINGS), style="dim")
     progress = _Progress(console, spec.base)
@@ -57,15 +61,14 @@ def _train(spec: SweepSpec, video_every: int, console: Console) -> int:
         )
     except KeyboardInterrupt:
         command = on_sweep("train.py", spec, "--resume")
-        console.print(f"Interrupted; go on with: {command}", markup=False)
+        console.print(f"Interrupted; go on with: {command}")
         return 130
-    console.print(f"\ncheckpoint, film strip and video: {spec.folder}", markup=False)
+    console.print(f"\ncheckpoint, film strip and video: {spec.folder}")
     if not tracked:
         console.print(
             f"MLflow lacks part of it ({spec.folder / MLFLOW_LOG} says why); once it takes"
             f" it: {on_sweep('track.py', spec)}",
             style="yellow",
-            markup=False,
         )
     return 0
 

@@ -17,14 +17,14 @@ from tuners import results
 
 INSTALL_CUDA = "`rm -rf .venv; make setup LOCK=requirements-cuda12.lock` installs one that can"
 VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
-# JAX's, which an environment may set for all that a person runs.
-SETTINGS = (
+# An environment may set them for all that a person runs.
+JAX_SETTINGS = (
     "jax_enable_x64",
     "jax_default_prng_impl",
     "jax_threefry_partitionable",
     "jax_random_seed_offset",
 )
-DECIDE_CURVES = ("jax", "flax", "optax", *SETTINGS)
+DECIDE_CURVES = ("jax", "flax", "optax", *JAX_SETTINGS)
 
 
 def code_version() -> str:
@@ -74,5 +74,5 @@ def git_revision() -> str:
 
 def versions() -> dict[str, str]:
     """Returns what results depend on beside the code: versions of packages, settings of JAX."""
-    settings = {name: str(getattr(jax.config, name, None)) for name in SETTINGS}
+    settings = {name: str(getattr(jax.config, name, None)) for name in JAX_SETTINGS}
     return {name: version(name) for name in VERSIONED} | settings

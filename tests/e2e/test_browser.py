@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,9 @@ def pages(smoke: Sweep) -> Iterator[str]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = smoke.printed_command("compare")
-    assert command.endswith(" ui --backend-store-uri sqlite:///mlflow.db")
+    program, *arguments = shlex.split(command)
+    assert Path(program).name == "mlflow"
+    assert arguments == ["ui", "--backend-store-uri", "sqlite:///mlflow.db"]
     server = smoke.scripts.type(f"{command} --port {port}", **SERVER)
     wait_until(lambda: server.ended or answers(url), "MLflow's pages answer")
     assert not server.ended, server.output

@@ -67,7 +67,7 @@ def test_the_final_table_and_what_to_run_next_are_printed(smoke: Sweep):
     assert re.search(r"the cores spent \d+% of the time", printed)
     for command in (
         "report    runs/smoke/report.html",
-        " ui --backend-store-uri sqlite:///mlflow.db",
+        "/mlflow' ui",
         "export_best.py smoke",
     ):
         assert command in printed
@@ -241,7 +241,7 @@ def test_mlflow_runs_the_registered_policy(smoke: Sweep, export: Finished):
     """By the commands that the export printed."""
     observations = [[0, 0, -1, 0, 0], [0.1, 0.2, 0.5, 0.8, -1.0]]
     (smoke.scripts.folder / "observations.json").write_text(json.dumps({"inputs": observations}))
-    line = next(line for line in export.stdout.splitlines() if " models predict " in line)
+    line = next(line for line in export.stdout.splitlines() if "/mlflow' models predict" in line)
     finished = smoke.scripts.type(line).wait()
     assert finished.code == 0, finished
     (answer,) = [line for line in finished.stdout.splitlines() if "predictions" in line]

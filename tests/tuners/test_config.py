@@ -430,7 +430,7 @@ def test_the_default_settings_are_a_point_of_their_space(task):
 
 def test_a_default_space_exists_for_known_tasks_only():
     assert (
-        "'no-such-task'; a default reward space (tuners/default_spaces.py) exists for"
+        "'no-such-task'; a default reward space (tuners/default_spaces.py) exists for: swingup"
         in refusal(reward_space, "no-such-task")
     )
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tuners.cluster.examination import DRIVER, NodeFacts
-from tuners.versions import SETTINGS
+from tuners.versions import JAX_SETTINGS
 
 # GB.  A full disk ends a sweep; what Ray and a few trials write in a minute is well below this.
 MIN_DISK = 1.0
@@ -65,7 +65,9 @@ def _remedy(error: str) -> str:
 
 def _skew(node: NodeFacts, driver: NodeFacts) -> Iterator[str]:
     remedies = {"python": "start Ray there with that Python", "code": _SYNC}
-    remedies |= {name: f"give {name.upper()} the same value there and here" for name in SETTINGS}
+    remedies |= {
+        name: f"give {name.upper()} the same value there and here" for name in JAX_SETTINGS
+    }
     for name, wanted in driver.versions.items():
         found = node.versions.get(name, "not there")
         if found != wanted:
