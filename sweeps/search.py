@@ -18,7 +18,7 @@ from sweeps import places
 from sweeps.cli import flags_given, make_console, refuse_beside
 from sweeps.commands import on_sweep, program_here
 from sweeps.search_flags import Flags, as_arguments
-from tuners.ahead import start_compiling
+from tuners.ahead import refuse_untraceable, start_compiling
 from tuners.config import baseline, static_configs
 from tuners.describe import describe_change, likeness_to_score
 from tuners.errors import BadInput
@@ -83,7 +83,7 @@ def run_search(
     check_address_joinable(flags.address, f"sweeps/{Path(script).name}")
     spec = _make_spec(flags, default_space, searcher)
     try:
-        with driving(spec.folder):
+        with driving(spec.folder, is_new=flags.resume is None and flags.extend is None):
             if flags.extend is not None:
                 spec = extend(spec, flags.num_trials)
             return _run(spec, console, flags.address)
@@ -98,10 +98,11 @@ def run_search(
 def _run(spec: SweepSpec, console: Console, address: str | None) -> int:
     _print_plan(console, spec)
     begun = time.monotonic()
-    if spec.trains_each_alone:
-        start_compiling(static_configs(spec.base, spec.space))
+    configs = static_configs(spec.base, spec.space) if spec.trains_each_alone else ()
+    compiling = start_compiling(spec.base, configs)
     from tuners.run import run_sweep  # Ray takes seconds to import
 
+    refuse_untraceable(compiling)
     result = run_sweep(spec, console=console, address=address)
     print_result(console, spec, result, time.monotonic() - begun)
     return 0

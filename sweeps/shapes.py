@@ -10,7 +10,7 @@ from rich.text import Text
 
 from sweeps.cli import make_console
 from sweeps.search import check_address_joinable
-from tuners.ahead import start_compiling
+from tuners.ahead import refuse_untraceable, start_compiling
 from tuners.config import baseline
 from tuners.errors import BadInput
 from tuners.lock import driving
@@ -41,13 +41,13 @@ def compare_shapes(flags: Any, task: str, shapes: Sequence[str]) -> int:
             f" {spec.base.full_length:,} env_steps each",
         )
     )
-    if spec.trains_each_alone:
-        start_compiling([spec.base])
+    compiling = start_compiling(spec.base, [spec.base] if spec.trains_each_alone else [])
     from tuners.shapes import plot_path, run_shapes
 
     begun = time.monotonic()
     try:
-        with driving(spec.folder):
+        with driving(spec.folder, is_new=True):
+            refuse_untraceable(compiling)
             summaries, ran = run_shapes(
                 spec, shapes, console=console, videos=flags.videos, address=flags.address
             )

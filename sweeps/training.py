@@ -16,6 +16,7 @@ from tuners.errors import BadInput
 from tuners.layout import MLFLOW_LOG
 from tuners.lock import driving
 from tuners.names import check_name
+from tuners.programs import check_traceable
 from tuners.ray_settings import PRECISIONS
 from tuners.single import run_single
 from tuners.spec import (
@@ -37,7 +38,8 @@ def run_training(flags: Any) -> int:
     console = make_console()
     spec = _resumed(flags) if flags.resume is not None else _fresh(flags)
     prepare(spec, resume=flags.resume is not None)
-    with driving(spec.folder):
+    with driving(spec.folder, is_new=flags.resume is None):
+        check_traceable(spec.base)
         return _train(spec, flags.video_every, console)
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from rlcore.files import remove_unfinished
 from tuners.errors import BadInput
-from tuners.layout import LOCK_FILE, TRACKING_LOCK_FILE
+from tuners.layout import LOCK_FILE, SPEC_FILE, TRACKING_LOCK_FILE
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def writing_to_mlflow(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def driving(folder: Path) -> Iterator[None]:
+def driving(folder: Path, *, is_new: bool = False) -> Iterator[None]:
     """Holds a sweep for this process, and clears away the unfinished files of one that was killed.
 
     The kernel lets go of the lock of a process that has ended, however it did.  Where the file
@@ -34,6 +35,8 @@ def driving(folder: Path) -> Iterator[None]:
 
     Args:
         folder: of the sweep.
+        is_new: whether the folder was made just now: if the sweep is refused before it has begun,
+            nothing is left of it.
 
     Raises:
         BadInput: which process drives it.
@@ -54,4 +57,9 @@ def driving(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
         file.flush()
         remove_unfinished(folder)
-        yield
+        try:
+            yield
+        except BadInput:
+            if is_new and {path.name for path in folder.iterdir()} == {SPEC_FILE, LOCK_FILE}:
+                shutil.rmtree(folder)
+            raise

@@ -3,6 +3,8 @@
 import contextlib
 import fcntl
 import hashlib
+import textwrap
+import traceback
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -11,12 +13,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+import rlcore
 from rlcore.ppo.config import Hyperparameters, PPOConfig
 from rlcore.ppo.slots import train_slots
 from rlcore.ppo.train import TrainState, init_state, train_segment
 from rlcore.rewards import TERMS, RewardParams, make_reward_params
 from rlcore.tasks import TASKS
 from tuners.config import TrialConfig
+from tuners.errors import BadInput
 from tuners.outputs import programs_folder
 
 # Of a task, its static config and, in a pack, the numbers of its slots and of those trained.
@@ -63,6 +67,29 @@ def segment_program(config: TrialConfig) -> Any:
         (config.task, config.ppo, 0, 0),
         lambda: train_segment.lower(config.ppo, *_shapes(config)),
     )
+
+
+def check_traceable(config: TrialConfig) -> None:
+    """Traces the program of a trial, as compiling it does first.
+
+    Raises:
+        BadInput: what in the code of its task or of a reward term cannot be traced, and where.
+    """
+    try:
+        train_segment.trace(config.ppo, *_shapes(config))
+    except Exception as error:
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 500, placeholder=" ...")
+        raise BadInput(f"{config.task} cannot be trained: {_place_of(error)}{reason}") from error
+
+
+def _place_of(error: Exception) -> str:
+    """Returns the last line of this project's that led to an error."""
+    project = Path(rlcore.__file__).parents[1]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(project / "rlcore"):
+            return f"{path.relative_to(project)}, line {frame.lineno}: "
+    return ""
 
 
 def slots_program(config: TrialConfig, slots: int, width: int) -> Any:

@@ -139,10 +139,19 @@ def shaped_reward(
     each.  To it comes ``gamma phi(next_state) - phi(state)`` with the potential
     ``phi(s) = sum_i p_i u_i(s, s)``, which changes no optimal policy (Ng, Harada and Russell
     1999).  A terminal state's potential is 0, as that needs.
+
+    Raises:
+        TypeError: a term's value is no array of shape ``[*batch]``.
     """
 
     def value(name: str, state: Any, next_state: Any) -> Float[Array, "*batch"]:
-        return terms[name].value(task, state, action, next_state, **params.parameters[name])
+        found = terms[name].value(task, state, action, next_state, **params.parameters[name])
+        if (given := getattr(found, "shape", type(found).__name__)) != jnp.shape(terminated):
+            raise TypeError(
+                f"reward term '{name}' gives {given}, but must give the shape of its states,"
+                f" {jnp.shape(terminated)}"
+            )
+        return found
 
     values = {name: value(name, state, next_state) for name in terms}
     combined = _combine(terms, params, values)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.suite import needs_suite
+from tests.tuners.small import plant_mistake
 
 pytestmark = pytest.mark.slow
 SHAPES = ["survival", "mean", "product", "geometric", "kinetic"]
@@ -34,6 +35,20 @@ def test_five_shapes_side_by_side(make_scripts):
     trials = pq.read_table(folder / "trials.parquet").to_pylist()
     assert sorted(trial["row"] for trial in trials) == sorted(SHAPES)
     assert {trial["status"] for trial in trials} == {"finished"}
+
+
+@pytest.mark.parametrize("script", ["reward_search", "balance_shapes", "train"])
+def test_a_term_with_a_mistake_is_refused_before_anything_is_there(make_scripts, script):
+    scripts = make_scripts("mistaken")
+    plant_mistake(scripts.folder)
+    begun = scripts.start(script, "--preset", "smoke", PYTHONPATH=str(scripts.folder))
+    finished = begun.wait()
+    assert finished.code == 2, finished
+    assert finished.stderr.startswith("error: ")
+    assert finished.stderr.endswith("has no attribute 'thetta'\n")
+    assert finished.stderr.count("\n") == 1
+    assert list((scripts.folder / "runs").iterdir()) == []
+    assert not (scripts.folder / "mlflow.db").exists()
 
 
 @pytest.mark.parametrize(

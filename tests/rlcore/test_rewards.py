@@ -1,6 +1,7 @@
 """Reward terms by hand, and how they combine."""
 
 import itertools
+import re
 from functools import partial
 
 import jax
@@ -320,6 +321,26 @@ def test_batches_of_any_shape(task):
     assert reward.shape == (3, 2)
     assert {value.shape for value in values.values()} == {(3, 2)}
     assert np.unique(reward).size == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "given"), [(jnp.ones((3, 2, 1)), "(3, 2, 1)"), (jnp.ones(()), "()"), (None, "None")]
+)
+def test_a_term_of_another_shape_than_its_states_is_named(value, given):
+    """(3, 2, 1), of an action that is not indexed, would be added to (3, 2) without a word."""
+    batch = jax.tree.map(lambda leaf: jnp.full((3, 2), leaf), AFTER)
+    terms = {"wide": Term(lambda *_: value)}
+    with pytest.raises(TypeError, match=r"'wide' gives " + re.escape(given) + r".*\(3, 2\)$"):
+        shaped_reward(
+            terms,
+            make_reward_params(terms, {}),
+            TASK,
+            batch,
+            jnp.ones((3, 2, 1)),
+            batch,
+            jnp.full((3, 2), False),
+            gamma=0.9,
+        )
 
 
 def test_all_shapes_share_one_structure():

@@ -80,6 +80,17 @@ def refusal(call: Any, *arguments: Any, **named: Any) -> str:
     return message
 
 
+def plant_mistake(folder: Path) -> None:
+    """Lets every Python with ``folder`` on its path know a term by somebody who mistyped a name."""
+    (folder / "sitecustomize.py").write_text(  # which Python runs first
+        "from dataclasses import replace\n"
+        "from rlcore.rewards import TERMS\n"
+        "def value(task, state, action, next_state): return next_state.thetta\n"
+        "for terms in TERMS.values():\n"
+        "    terms['alive'] = replace(terms['alive'], value=value)\n"
+    )
+
+
 def without(entries: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
     """The entries but for some."""
     return {name: value for name, value in entries.items() if name not in left_out}

@@ -4,16 +4,24 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 
 from tests.tuners.small import refusal
+from tuners.errors import BadInput
+from tuners.layout import SPEC_FILE
 from tuners.lock import driving, writing_to_mlflow
 
 
 def drive(folder):
     with driving(folder):
         pass
+
+
+def drive_in_vain(folder, **how):
+    with driving(folder, **how):
+        raise BadInput("it cannot be")
 
 
 @pytest.fixture
@@ -61,6 +69,22 @@ def test_what_a_killed_process_was_writing_is_cleared_away_and_nothing_else(tmp_
     drive(tmp_path)
     left = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {*kept, tmp_path / "driver.lock"}
+
+
+def test_of_a_new_sweep_that_is_refused_nothing_is_left(tmp_path):
+    (folder := tmp_path / "sweep").mkdir()
+    (folder / SPEC_FILE).touch()
+    assert refusal(partial(drive_in_vain, is_new=True), folder) == "it cannot be"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("is_new", "began"), [(False, False), (True, True)])
+def test_one_that_was_there_or_has_begun_stays(tmp_path, is_new, began):
+    kept = {SPEC_FILE} | ({"mlflow.log"} if began else set())
+    for name in kept:
+        (tmp_path / name).touch()
+    refusal(partial(drive_in_vain, is_new=is_new), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept | {"driver.lock"}
 
 
 def test_where_there_are_no_locks_a_sweep_is_driven_without(tmp_path, monkeypatch):
