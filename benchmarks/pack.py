@@ -29,8 +29,9 @@ from rlcore.ppo.config import PPOConfig
 from rlcore.tasks import TASKS
 from tuners.config import TrialConfig, baseline
 from tuners.default_spaces import joint_space
+from tuners.gpu import gpu_environment
 from tuners.presets import PRESETS
-from tuners.ray_settings import apply_ray_settings, gpu_environment
+from tuners.ray_settings import apply_ray_settings
 from tuners.spec import SweepSpec, make_spec, prepare
 from tuners.validate import slot_use
 

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from tuners.phases import BASELINE, TASK_SCORE
+from tuners.job_names import BASELINE, TASK_SCORE
 from tuners.validate import COLUMNS, Comparison
 
 

@@ -33,7 +33,6 @@ class Policy:
         biases: one vector a layer.
         activation: ``tanh``, ``relu`` or ``swish``.
         task: name of the task it was trained on.
-        action_limit: actions are clipped to [-action_limit, action_limit].
         discrete: whether the last layer rates choices; the action is then the best one's index.
     """
 
@@ -41,7 +40,6 @@ class Policy:
     biases: tuple[np.ndarray, ...]
     activation: str
     task: str
-    action_limit: float = 1.0
     discrete: bool = False
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
@@ -61,7 +59,7 @@ class Policy:
         output = x @ self.kernels[-1] + self.biases[-1]
         if self.discrete:
             return np.argmax(output, axis=-1, keepdims=True)
-        return np.clip(output, -self.action_limit, self.action_limit)
+        return np.clip(output, -1.0, 1.0)
 
     def save(self, path: str | Path) -> None:
         """Writes the policy as a safetensors file, beside first and then renamed."""
@@ -72,7 +70,6 @@ class Policy:
             "format": FORMAT,
             "activation": self.activation,
             "task": self.task,
-            "action_limit": str(self.action_limit),
             "discrete": str(self.discrete),
         }
         beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
@@ -104,7 +101,6 @@ class Policy:
                 biases=tuple(arrays[f"layer{i}.bias"] for i in layers),
                 activation=metadata["activation"],
                 task=metadata["task"],
-                action_limit=float(metadata["action_limit"]),
                 discrete={"True": True, "False": False}[metadata["discrete"]],
             )
             policy._check(len(arrays))
@@ -122,8 +118,6 @@ class Policy:
         )
         if not widths or arrays != 2 * len(widths) or not chained or not fitting:
             raise ValueError("layers that do not fit together")
-        if not 0.0 < self.action_limit < float("inf"):
-            raise ValueError("no action limit")
 
 
 def _encode(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:

@@ -29,14 +29,6 @@ class Transition(NamedTuple):
     truncated: Bool[Array, "*batch"]
 
 
-class StepOutput(NamedTuple):
-    """What one agent-environment step leaves behind in every environment."""
-
-    state: PyTree
-    episode_length: Float[Array, " B"]
-    transition: Transition
-
-
 def named_key(key: Key[Array, ""], name: str) -> Key[Array, ""]:
     """Returns the random stream called ``name`` of ``key``.
 

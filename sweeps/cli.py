@@ -40,9 +40,7 @@ def run(flags: type[FlagsT], main: Callable[[FlagsT], int | None], about: str | 
     try:
         parsed = _without_login(parse(flags, about))
         sys.exit(main(parsed) or 0)
-    except ValueError as error:
-        if not isinstance(error, BadInput):
-            raise
+    except BadInput as error:
         refuse(str(error))
     except OSError as error:
         if error.errno is None:

@@ -23,11 +23,12 @@ from tuners.config import baseline, static_configs
 from tuners.describe import describe_change, likeness_to_score
 from tuners.errors import BadInput
 from tuners.final_table import estimate_lines, improvement_lines, seen_before, verdict
+from tuners.gpu import INSTALL_CUDA, has_cuda
+from tuners.job_names import BASELINE
 from tuners.layout import MLFLOW_LOG, REPORT_FILE
 from tuners.lock import driving
 from tuners.login import masked, without_login
 from tuners.objectives import gap_text
-from tuners.phases import BASELINE
 from tuners.presets import PRESETS
 from tuners.ray_settings import apply_ray_settings, joins_cluster
 from tuners.sequels import begin_with, extend, seeds_spent
@@ -37,29 +38,14 @@ from tuners.spec_file import check_code_version
 from tuners.store import check_address
 from tuners.tracking import run_link
 from tuners.validate import COLUMNS
-from tuners.versions import INSTALL_CUDA, has_cuda
 
 if TYPE_CHECKING:
     from tuners.run import SweepResult
 
 
-_OVERRIDES = (
-    "seed",
-    "num_trials",
-    "budget",
-    "seeds_per_trial",
-    "scheduler",
-    "searcher",
-    "objective",
-    "spread_penalty",
-    "grace_period",
-    "slots",
-    "precision",
-    "num_finalists",
-    "validation_seeds",
-    "test_seeds",
-    "media",
-)
+# Flags that say which sweep, and where; every other one is a setting of it.
+_NOT_SETTINGS = {"preset", "task", "name", "resume", "extend", "warm_start", "space", "address"}
+_NOT_SETTINGS |= {"cluster", "tracking_uri", "runs_dir", "storage"}
 
 
 def run_search(
@@ -166,7 +152,7 @@ def _make_spec(
 
 
 def _fresh(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]]) -> SweepSpec:
-    given = {name: getattr(flags, name) for name in _OVERRIDES}
+    given = {name: value for name, value in vars(flags).items() if name not in _NOT_SETTINGS}
     before = None if flags.warm_start is None else _find(flags, flags.warm_start)
     if before is not None and flags.seed is None:
         given["seed"] = max(seeds_spent(before)) + 1  # those chose what it begins with

@@ -13,11 +13,11 @@ from sweeps.cli import flags_given, make_console, refuse_beside
 from sweeps.commands import on_sweep
 from tuners.config import TrialConfig, load_config
 from tuners.errors import BadInput
+from tuners.gpu import PRECISIONS
 from tuners.layout import MLFLOW_LOG
 from tuners.lock import driving
 from tuners.names import check_name
 from tuners.programs import check_traceable
-from tuners.ray_settings import PRECISIONS
 from tuners.single import run_single
 from tuners.spec import (
     DEFAULT_TRACKING_URI,

@@ -1,7 +1,6 @@
 """A trial's whole configuration, and how values of a search space change it.
 
-This file reads only the declarations of ``rlcore``, so it is quick to import; see
-``tuners/trial.py`` for the arrays built from it.
+``tuners/programs.py`` builds the arrays from it.
 """
 
 import itertools

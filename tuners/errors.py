@@ -16,3 +16,8 @@ def last_line(traceback: str) -> str:
     lines = (line.strip() for line in reversed(traceback.splitlines()))
     says = (line for line in lines if line.strip("-") and not line.startswith(_JAX_NOTICE))
     return next(says, "")
+
+
+def in_a_line(error: BaseException | None) -> str:
+    """Returns what went wrong; of the tracebacks that Ray sends, the last line says it."""
+    return f"{type(error).__name__}: {last_line(str(error)) or 'no reason given'}"[:200]

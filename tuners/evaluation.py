@@ -32,6 +32,8 @@ def load_export(folder: Path) -> tuple[TrialConfig, Policy]:
         policy = Policy.load(path)
     except (OSError, ValueError) as error:
         raise BadInput(f"policy {path} cannot be read: {error}") from error
+    if policy.task != config.task:
+        raise BadInput(f"policy {path} was trained on {policy.task}, but its config: {config.task}")
     task = TASKS[config.task]
     shape = (policy.kernels[0].shape[0], policy.kernels[-1].shape[1])
     if shape != (task.observation_size, task.action_size):

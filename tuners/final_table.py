@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tuners.phases import BASELINE, TASK_SCORE
+from tuners.job_names import BASELINE, TASK_SCORE
 from tuners.spec import SweepSpec
 from tuners.validate import COLUMNS, FEWEST_SEEDS, Comparison, Estimate
 

@@ -4,6 +4,8 @@ A row of the final table is ``baseline``, ``task_score``, or the trial of the se
 for.
 """
 
+BASELINE = "baseline"
+TASK_SCORE = "task_score"
 _TRIAL = "trial-"
 
 

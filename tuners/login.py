@@ -28,7 +28,7 @@ def masked(text: str) -> str:
 
 def error_line(error: BaseException) -> str:
     """Returns what an error of a library says, in one line, short, and with no login in it."""
-    return masked(" ".join(str(error).split()))[:300]
+    return masked(" ".join(str(error).split()) or type(error).__name__)[:300]
 
 
 def hide_login(uri: str) -> str:

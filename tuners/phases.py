@@ -12,13 +12,10 @@ from typing import Any, NamedTuple
 
 from rlcore.rewards import SHAPES
 from tuners.config import TrialConfig, parse_config, value_of
-from tuners.job_names import FIRST_TRIAL, job_name, trial_name, trial_number
+from tuners.job_names import BASELINE, FIRST_TRIAL, TASK_SCORE, job_name, trial_name, trial_number
 from tuners.objectives import Outcome, ranked
 from tuners.searchers import SEARCHERS
 from tuners.spec import SweepSpec
-
-BASELINE = "baseline"
-TASK_SCORE = "task_score"
 
 
 @dataclass(frozen=True)

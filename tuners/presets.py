@@ -142,7 +142,6 @@ _TASK_PRESETS: dict[tuple[str, str], dict[str, Any]] = {
             num_minibatches=4,
             epochs=4,
             hidden_sizes=(64, 64),
-            optimizer="adamw",
             shuffle="samples",
             advantage_normalization="minibatch",
             normalize_reward=False,

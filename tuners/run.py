@@ -20,7 +20,7 @@ from rlcore.files import check_room, replacing
 from tuners import following
 from tuners.adapter import RETRIES, InterruptStopper, Listener, PlanSearcher, SweepCallback
 from tuners.checkpoints import Checkpoints
-from tuners.cluster.doctor import quick_check
+from tuners.cluster.doctor import diagnose
 from tuners.cluster.joining import joined
 from tuners.console import SweepConsole
 from tuners.errors import BadInput
@@ -86,7 +86,7 @@ def run_sweep(spec: SweepSpec, *, console: Console, address: str | None = None) 
     Args:
         spec: the sweep; ``tuners.spec.prepare`` has made its folder or checked it.
         console: where a person looks.
-        address: of a Ray cluster; None starts Ray here, unless RAY_ADDRESS is set.
+        address: of a Ray cluster, as ``tuners.ray_settings.joins_cluster`` has it.
 
     Raises:
         KeyboardInterrupt: after a Ctrl-C during training all segments have ended, and everything
@@ -358,7 +358,6 @@ def _conclude(spec: SweepSpec, plan: Plan) -> Comparison:
     comparison = compare(
         curves,
         winner=winner,
-        baseline=BASELINE,
         over_tuning=_gap(spec, plan.searched(winner), curves.get(winner)),
         validated=plan.validation,
     )
@@ -436,8 +435,13 @@ def refuse_if_unfit(spec: SweepSpec) -> None:
         BadInput: what is wrong where, and what to do.
     """
     on_cpu = os.environ.get("JAX_PLATFORMS") == "cpu"  # whoever says so expects no GPU
-    # With a store the folder of sweeps is the driver's alone.
-    faults = quick_check(spec.storage or spec.runs_dir, uses_gpus=spec.uses_gpu and not on_cpu)
+    faults = diagnose(
+        spec.storage or spec.runs_dir,  # with a store the folder of sweeps is the driver's alone
+        None,
+        uses_gpus=spec.uses_gpu and not on_cpu,
+        timeout=120.0,
+        trains=False,
+    ).faults
     if faults:
         rest = f" (and {len(faults) - 1} more: sweeps/doctor.py lists them)" * (len(faults) > 1)
         raise BadInput(f"the cluster is not fit for a sweep: {faults[0]}{rest}")

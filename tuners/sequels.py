@@ -5,9 +5,9 @@ from typing import Any
 
 from tuners.config import TrialConfig, parse_config, value_of
 from tuners.errors import BadInput
+from tuners.job_names import BASELINE
 from tuners.layout import COMPARISON_FILE
 from tuners.objectives import Outcome, ranked
-from tuners.phases import BASELINE
 from tuners.results import read_trials
 from tuners.spec import SweepSpec, check_is_search
 from tuners.validate import read_comparison

@@ -15,7 +15,6 @@ from rlcore.rewards import SHAPES
 from rlcore.tasks import TASKS
 from tuners.config import TrialConfig
 from tuners.console import SweepConsole
-from tuners.job_names import split_batch
 from tuners.layout import PLOTS_FOLDER, SHAPES_FILE
 from tuners.media import MediaQueue
 from tuners.phases import NextJob, Plan
@@ -125,7 +124,7 @@ def run_shapes(
         summaries.extend(summarise(trials, segments, shapes, TASKS[spec.base.task].horizon))
         with replacing(spec.folder / SHAPES_FILE) as beside:
             beside.write_text(json.dumps([asdict(summary) for summary in summaries], indent=2))
-        plot_shapes(spec.folder / PLOTS_FOLDER / PLOT, trials, segments, shapes, spec.base.task)
+        plot_shapes(plot_path(spec.folder), trials, segments, shapes, spec.base.task)
         screen.note("drawing")
         return media.wait(timeout=120.0)
 
@@ -134,7 +133,7 @@ def run_shapes(
         plan,
         ShapesConsole(plan, console),
         address,
-        lambda trial: videos and split_batch(trial["trial"])[1] == 0,
+        lambda trial: videos,
         conclude,
     )
     return summaries, ran

@@ -11,7 +11,7 @@ from rlcore.video import Recording, load_recording, write_film_strip, write_vide
 from tuners import following
 from tuners.checkpoints import newest_checkpoint
 from tuners.interrupts import noticing
-from tuners.job_names import FIRST_TRIAL
+from tuners.job_names import BASELINE, FIRST_TRIAL
 from tuners.layout import (
     CHECKPOINTS_KEPT,
     MEDIA_FOLDER,
@@ -20,7 +20,6 @@ from tuners.layout import (
     session_folder,
     video_path,
 )
-from tuners.phases import BASELINE
 from tuners.results import ResultsWriter, read_segments
 from tuners.spec import SweepSpec
 from tuners.trial import Trial

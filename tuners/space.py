@@ -182,7 +182,7 @@ def parse_space(entries: Any) -> dict[str, Domain]:
     """
     if not isinstance(entries, dict) or not entries:
         raise BadInput("a search space must map at least one parameter name to its domain")
-    return _parse_domains(entries)
+    return {str(name): _parse_domain(str(name), entry) for name, entry in entries.items()}
 
 
 def parse_stored_space(entries: Any) -> dict[str, Domain]:
@@ -192,10 +192,6 @@ def parse_stored_space(entries: Any) -> dict[str, Domain]:
         BadInput: an ill-formed domain.
     """
     return {} if entries == {} else parse_space(entries)
-
-
-def _parse_domains(entries: Mapping[Any, Any]) -> dict[str, Domain]:
-    return {str(name): _parse_domain(str(name), entry) for name, entry in entries.items()}
 
 
 def load_space(path: Path) -> dict[str, Domain]:

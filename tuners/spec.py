@@ -4,12 +4,13 @@ import errno
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 from tuners.config import TrialConfig, check_space, static_configs
 from tuners.errors import BadInput
+from tuners.gpu import PRECISIONS
 from tuners.layout import SPEC_FILE, sweep_address
 from tuners.login import without_password
 from tuners.names import check_name
@@ -21,7 +22,6 @@ from tuners.outputs import (
     check_writable,
 )
 from tuners.presets import PRESETS, preset_for
-from tuners.ray_settings import PRECISIONS
 from tuners.schedulers import SCHEDULERS
 from tuners.searchers import check_installed, check_searcher
 from tuners.space import Domain, Space, as_choice, grid, is_number, parse_stored_space
@@ -43,7 +43,7 @@ class SweepSpec:
 
     Attributes:
         name: of the sweep, and of its folder under ``runs_dir``.
-        preset: the preset it was made from; for information.
+        preset: the preset it was made from, or "train": a run of train.py.
         base: the hand-tuned baseline, and what every trial has that the space does not change.
         space: the search space, name to domain.
         seed: decides every trial's values and every training seed.
@@ -58,7 +58,6 @@ class SweepSpec:
         num_finalists: configurations trained again in validation, beside the baseline.
         validation_seeds: seeds of each of them.
         test_seeds: seeds of winner, baseline and "the score as reward" in the test.
-        cpus_per_trial: cores a trial occupies.
         gpus_per_trial: GPUs a trial occupies that has a process of its own; 0 trains on the CPU.
         slots: trials in one program on each GPU; 1 gives each trial a process of its own, 0 takes
             as many as pay.
@@ -89,12 +88,11 @@ class SweepSpec:
     num_finalists: int = 3
     validation_seeds: int = 4
     test_seeds: int = 8
-    cpus_per_trial: float = 1.0
     gpus_per_trial: float = 0.0
     slots: int = 1
     precision: str = "float32"
     tracking_uri: str = DEFAULT_TRACKING_URI
-    runs_dir: Path = field(default_factory=lambda: Path("runs"))
+    runs_dir: Path = Path("runs")
     media: bool = True
     storage: str | None = None
     warm_start: str | None = None
@@ -179,13 +177,15 @@ class SweepSpec:
         if batch > MAX_SEEDS:
             raise BadInput(f"seeds_per_trial is {batch}, but must be at most {MAX_SEEDS}")
         for name in ("validation_seeds", "test_seeds"):
-            if getattr(self, name) > MAX_SEEDS:
-                raise BadInput(f"{name} is {getattr(self, name)}, but must be at most {MAX_SEEDS}")
-            if getattr(self, name) % batch:
+            given = getattr(self, name)
+            if given > MAX_SEEDS:
+                raise BadInput(f"{name} is {given}, but must be at most {MAX_SEEDS}")
+            if given % batch:
+                below = max(batch, given // batch * batch)
                 raise BadInput(
-                    f"{name} is {getattr(self, name)}, but must be a multiple of"
-                    f" seeds_per_trial = {batch}: all phases train that many seeds side by side;"
-                    " give --validation-seeds and --test-seeds too"
+                    f"{name} is {given}, but must be a multiple of seeds_per_trial = {batch}: all"
+                    " phases train that many seeds side by side; the nearest are"
+                    f" {below} and {below + batch}"
                 )
         if "seeds_per_trial" in self.space:
             raise BadInput("seeds_per_trial cannot be searched: one number serves all phases")

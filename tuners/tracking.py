@@ -134,15 +134,8 @@ class Follower:
 
     def finish(self) -> None:
         """Brings MLflow up to date and puts the sweep's own files into its summary run."""
-        try:
-            self._finish()
-        except BaseException:
-            self._client = None
-            raise
-
-    def _finish(self) -> None:
         self._client = None  # it may have been set back without a word
-        self._sync()
+        self.sync()
         run_id = self._written.runs[SUMMARY]
         for name in _SUMMARY_FILES:
             if (self.folder / name).exists():
@@ -239,7 +232,7 @@ class Follower:
             tags["origin"] = (
                 origin(self._sweep["spec"], trial["trial"]) if parent is None else f"from {parent}"
             )
-        precision = self._sweep["spec"].get("precision", "float32")
+        precision = self._sweep["spec"]["precision"]
         run = self._client.create_run(
             self._experiment,
             start_time=int(trial["started"] * 1000),
@@ -409,9 +402,9 @@ def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _about_sweep(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns the summary run's tags that say how the sweep searched."""
-    extended = ", ".join(f"+{added} trials" for added in spec.get("extensions", ()))
+    extended = ", ".join(f"+{added} trials" for added in spec["extensions"])
     names = ("warm_start", "searcher", "scheduler", "objective")
-    tags = {"extended": extended, **{name: spec.get(name) for name in names}}
+    tags = {"extended": extended, **{name: spec[name] for name in names}}
     return [(name, value) for name, value in tags.items() if value]
 
 

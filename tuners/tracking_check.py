@@ -5,8 +5,7 @@ import urllib.request
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
-from tuners.cluster.examination import in_a_line
-from tuners.errors import BadInput
+from tuners.errors import BadInput, in_a_line
 from tuners.login import masked, whole_uri, without_login
 from tuners.outputs import check_tracking_uri
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from tuners.gpu import gpu_environment, require_gpu
 from tuners.login import error_line
 from tuners.pinning import pin_to_free_core
-from tuners.ray_settings import gpu_environment, require_gpu
 from tuners.store import at_hand
 
 if TYPE_CHECKING:

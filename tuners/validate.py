@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from tuners.config import parse_config
 from tuners.errors import BadInput
-from tuners.job_names import split_batch
+from tuners.job_names import BASELINE, split_batch
 from tuners.layout import COMPARISON_FILE, SEGMENTS_FOLDER
 from tuners.names import is_plain
 from tuners.reading import read_json
@@ -302,7 +302,6 @@ def compare(
     curves: dict[str, Curves],
     *,
     winner: str,
-    baseline: str,
     over_tuning: float | None,
     validated: dict[str, float],
 ) -> Comparison:
@@ -311,7 +310,6 @@ def compare(
     Args:
         curves: of each row.
         winner: its row.
-        baseline: its row.
         over_tuning: as ``Comparison`` has it.
         validated: as ``Comparison`` has it.
     """
@@ -331,7 +329,7 @@ def compare(
         for row in sorted(enough - {winner})
         if winner in enough
     }
-    test_seeds = min(seeds.get(row, 0) for row in (winner, baseline))
+    test_seeds = min(seeds.get(row, 0) for row in (winner, BASELINE))
     return Comparison(estimates, improvement, over_tuning, validated, test_seeds)
 
 

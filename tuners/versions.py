@@ -3,7 +3,6 @@
 import hashlib
 import subprocess
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +14,6 @@ import tuners
 from rlcore.tasks import TASKS
 from tuners import results
 
-INSTALL_CUDA = "`rm -rf .venv; make setup LOCK=requirements-cuda12.lock` installs one that can"
 VERSIONED = ("ray", "jax", "flax", "optax", "mlflow", "numpy")
 # An environment may set them for all that a person runs.
 JAX_SETTINGS = (
@@ -49,11 +47,6 @@ def _read_sources(digest: Any, package: ModuleType) -> None:
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode())
         digest.update(path.read_bytes())
-
-
-def has_cuda() -> bool:
-    """Returns whether the JAX installed here can use NVIDIA's GPUs."""
-    return any(find_spec(f"jax_cuda{major}_plugin") is not None for major in (12, 13))
 
 
 def git_revision() -> str:

@@ -12,13 +12,12 @@ import ray
 import yaml
 
 from tuners.errors import BadInput
+from tuners.gpu import INSTALL_CUDA, gpu_environment, has_cuda
 from tuners.packs.calibration import slots_that_pay
 from tuners.packs.server import keep_packs
 from tuners.packs.trainable import PackedTrainable
-from tuners.ray_settings import gpu_environment
 from tuners.spec import SweepSpec
 from tuners.trainable import SegmentTrainable
-from tuners.versions import INSTALL_CUDA, has_cuda
 
 _FINEST = 10_000  # Ray counts resources in parts of so many
 # A second; but the driver, which takes 3 ms for each, has no time for more than so many a second,
@@ -75,7 +74,7 @@ def workers_of(spec: SweepSpec) -> Iterator[Workers]:
     gpus = int(largest_cluster().get("GPU", 0.0))
     slots = spec.slots or slots_that_pay(spec, gpus)
     if slots == 1:
-        resources = {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}
+        resources = {"cpu": 1.0, "gpu": spec.gpus_per_trial}
         yield _workers(spec, SegmentTrainable, resources)
         return
     share = math.floor(_FINEST / slots) / _FINEST

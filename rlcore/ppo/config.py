@@ -9,7 +9,6 @@ from flax import struct
 from jaxtyping import Array, Float
 
 ACTIVATIONS = ("tanh", "relu", "swish")
-OPTIMIZERS = ("adam", "adamw")
 SHUFFLES = ("envs", "samples")
 ADVANTAGE_NORMALIZATIONS = ("batch", "minibatch", "none")
 MAX_COUNT = 1_000_000
@@ -27,7 +26,6 @@ class PPOConfig:
         epochs: passes over each rollout.
         hidden_sizes: widths of the hidden layers, of actor and critic alike.
         activation: one of ``ACTIVATIONS``.
-        optimizer: one of ``OPTIMIZERS``.
         shuffle: minibatches of whole environments (``envs``, faster) or of single samples.
         advantage_normalization: over the rollout, each minibatch, or not at all.
         normalize_reward: divide rewards by the running deviation of their discounted sum.
@@ -44,7 +42,6 @@ class PPOConfig:
     epochs: int = 4
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
-    optimizer: str = "adam"
     shuffle: str = "envs"
     advantage_normalization: str = "batch"
     normalize_reward: bool = True
@@ -106,7 +103,6 @@ class PPOConfig:
 
 _CHOICES = {
     "activation": ACTIVATIONS,
-    "optimizer": OPTIMIZERS,
     "shuffle": SHUFFLES,
     "advantage_normalization": ADVANTAGE_NORMALIZATIONS,
 }
@@ -128,6 +124,7 @@ class Hyperparameters:
     """Traced scalars: they change arithmetic, never the program.
 
     ``learning_rate`` falls linearly to ``learning_rate_end`` over ``budget`` environment steps.
+    With a ``weight_decay`` Adam is AdamW.
     """
 
     learning_rate: Scalar = 2e-3

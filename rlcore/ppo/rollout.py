@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Key, Num
 from rlcore.ppo import networks
 from rlcore.ppo.config import PPOConfig
 from rlcore.ppo.distributions import distribution_of
-from rlcore.types import PyTree, StepOutput, Transition
+from rlcore.types import PyTree, Transition
 
 
 @struct.dataclass
@@ -47,6 +47,7 @@ def collect(
     noise_key, reset_key = jax.random.split(key)
     distribution = distribution_of(task)
     shape = (config.rollout_length, config.num_envs)
+    decisions = task.horizon // config.action_repeat
     noise = distribution.noise(noise_key, (*shape, task.action_size))
     fresh = jax.tree.map(
         lambda leaf: leaf.reshape(shape + leaf.shape[1:]),
@@ -59,31 +60,17 @@ def collect(
             config, actor_params, task.observe(state), task.action_size
         )
         action_t = distribution.sample(actor_params, output_t, noise_t)
-        step_output = _step(task, config.action_repeat, state, length, output_t, action_t, fresh_t)
-        return (step_output.state, step_output.episode_length), step_output.transition
+        next_state, terminated = decide(task, config.action_repeat, state, action_t)
+        truncated = (length + 1.0 >= decisions) & ~terminated
+        ended = terminated | truncated
+        begun = jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh_t, next_state)
+        transition = Transition(state, output_t, action_t, next_state, terminated, truncated)
+        return (begun, jnp.where(ended, 0.0, length + 1.0)), transition
 
     (state, length), transitions = jax.lax.scan(
         step, (episodes.env, episodes.length), (noise, fresh)
     )
     return replace(episodes, env=state, length=length), transitions
-
-
-def _step(
-    task: Any,
-    action_repeat: int,
-    state: PyTree,
-    length: Array,
-    output: Array,
-    action: Array,
-    fresh: PyTree,
-) -> StepOutput:
-    """Advances every environment by one decision and begins anew those that ended."""
-    next_state, terminated = decide(task, action_repeat, state, action)
-    truncated = (length + 1.0 >= task.horizon // action_repeat) & ~terminated
-    ended = terminated | truncated
-    continued = jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, next_state)
-    transition = Transition(state, output, action, next_state, terminated, truncated)
-    return StepOutput(continued, jnp.where(ended, 0.0, length + 1.0), transition)
 
 
 def decide(

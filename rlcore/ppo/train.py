@@ -68,9 +68,9 @@ class TrainState:
 class SegmentMetrics:
     """What one segment reports, one number a seed [S], reduced on the device.
 
-    ``episodes_finished`` training episodes stand behind ``shaped_return``, its correlation with
-    the episodes' scores and ``training_episode_length``; they are NaN where none finished.  The
-    first episode of an environment begins as if it were some way through: its length counts that.
+    ``shaped_return``, its correlation with the score and ``training_episode_length`` are of the
+    training episodes that finished, and NaN where none did.  The first episode of an environment
+    begins as if it were some way through: its length counts that.
     ``terms`` holds the unweighted mean, minimum and maximum of each reward term over the segment.
     """
 
@@ -81,7 +81,6 @@ class SegmentMetrics:
     shaped_return: Float[Array, " S"]
     return_score_correlation: Float[Array, " S"]
     training_episode_length: Float[Array, " S"]
-    episodes_finished: Float[Array, " S"]
     terms: dict[str, Float[Array, " S 3"]]
     diverged: Float[Array, " S"]
 
@@ -114,7 +113,7 @@ def _init_one(
     zero = jnp.zeros(())
     return TrainState(
         params=params,
-        opt_state=make_optimizer(config, hyperparameters, zero).init(params),
+        opt_state=make_optimizer(hyperparameters, zero).init(params),
         episodes=begin_episodes(task, config, named_key(key, "reset")),
         return_variance=RunningVariance(zero, zero, zero),
         key=named_key(key, "train"),
@@ -167,7 +166,6 @@ def train_one_segment(
         shaped_return=jnp.sum(history["shaped_return"]) / finished,
         return_score_correlation=_correlation(history["episodes"]),
         training_episode_length=jnp.sum(history["training_episode_length"]) / finished,
-        episodes_finished=finished,
         terms={name: _reduce_terms(value) for name, value in history["terms"].items()},
         diverged=_is_diverged(state.params, update_metrics, score),
     )

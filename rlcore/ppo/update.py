@@ -43,17 +43,16 @@ class UpdateMetrics(NamedTuple):
 
 
 def make_optimizer(
-    config: PPOConfig, hyperparameters: Hyperparameters, learning_rate: Float[Array, ""]
+    hyperparameters: Hyperparameters, learning_rate: Float[Array, ""]
 ) -> optax.GradientTransformation:
-    """Returns the optimiser for traced hyperparameters.
+    """Returns the optimiser for traced hyperparameters: AdamW, which without a decay is Adam.
 
     It is built anew inside the program each time; only its state, plain arrays, is kept.
     """
-    decay = hyperparameters.weight_decay if config.optimizer == "adamw" else None
     return optax.chain(
         optax.clip_by_global_norm(hyperparameters.max_grad_norm),
         optax.scale_by_adam(b1=0.9, b2=0.999, eps=hyperparameters.adam_eps),
-        optax.identity() if decay is None else optax.add_decayed_weights(decay),
+        optax.add_decayed_weights(hyperparameters.weight_decay),
         optax.scale(-learning_rate),
     )
 
@@ -110,7 +109,7 @@ def optimize(
 
     The key is consumed by the shuffling.
     """
-    optimizer = make_optimizer(config, hyperparameters, learning_rate)
+    optimizer = make_optimizer(hyperparameters, learning_rate)
     distribution = distribution_of(task)
     rows, indices = minibatch_rows(config, samples, key)
 

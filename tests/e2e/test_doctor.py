@@ -40,7 +40,12 @@ pytestmark = [
 ]
 
 PATIENCE = 300.0  # seconds; a node takes about 3 to answer on idle cores
-quick_check = partial(doctor.quick_check, timeout=PATIENCE)
+
+
+def quick_check(runs_dir, tracking_uri=None, *, timeout=PATIENCE, **how):
+    return doctor.diagnose(runs_dir, tracking_uri, timeout=timeout, trains=False, **how).faults
+
+
 diagnose = partial(doctor.diagnose, timeout=PATIENCE)
 
 OF_ITS_OWN = Path("/proc/self/cwd/store")
@@ -142,11 +147,8 @@ def test_a_store_that_is_not_shared(nodes):
         assert os.listdir(nodes.folder / name / "store") == [], "nothing is left"
 
 
-def test_a_store_with_an_address_is_looked_at_in_the_place_of_the_drivers_folder(
-    tmp_path, monkeypatch
-):
+def test_a_store_with_an_address_is_looked_at_in_the_place_of_the_drivers_folder(tmp_path):
     """The folder of sweeps is then the head's own, and no worker sees it."""
-    monkeypatch.setattr(run, "quick_check", quick_check)
     spec = small_spec(OF_ITS_OWN, storage=f"file://{tmp_path}/runs")
     run.refuse_if_unfit(spec)
     with pytest.raises(BadInput, match="the store is not shared"):

@@ -10,6 +10,7 @@ from tests.e2e.on_ray import ON_RAY, Ran, run_quietly
 from tests.e2e.record import assert_whole, segments_once, trials_once
 from tests.tuners.small import SEGMENT, segment_row, small_spec, trial_row
 from tuners import adapter, programs, run, workers
+from tuners.cluster.doctor import Diagnosis
 from tuners.errors import BadInput
 from tuners.phases import Plan
 from tuners.results import ResultsWriter, config_json
@@ -67,7 +68,9 @@ def test_an_ended_sweep_is_not_trained_again(ran, ray_address):
 
 
 def test_an_unfit_cluster_is_refused_before_the_first_trial(ray_address, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "quick_check", lambda *_, **__: ["node-7: its store is another"])
+    monkeypatch.setattr(
+        run, "diagnose", lambda *_, **__: Diagnosis([], ["node-7: its store is another"])
+    )
     spec = small_spec(tmp_path, **SMALL)
     with pytest.raises(BadInput, match="not fit for a sweep: node-7: its store is another"):
         run_quietly(spec, ray_address)

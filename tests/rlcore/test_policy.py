@@ -70,18 +70,18 @@ def test_an_action_by_hand():
         biases=(np.array([0.0, 1.0], np.float32), np.array([-1.0], np.float32)),
         activation="relu",
         task="swingup",
-        action_limit=3.0,
     )
-    # Hidden relu(1 + 1, -2 + 1) = 2, 0: action 4 - 1. Hidden relu(0.4, 0.2): 0.8 + 0.2 - 1.
-    np.testing.assert_allclose(policy(np.array([1.0, 2.0])), [3.0])
+    # Hidden relu(0.5 + 0.25, -1 + 1) = 0.75, 0: action 1.5 - 1.
+    # Hidden relu(0.4, -0.8 + 1) = 0.4, 0.2: 0.8 + 0.2 - 1. Hidden 9, 0: clipped.
+    np.testing.assert_allclose(policy(np.array([0.5, 0.5])), [0.5])
     np.testing.assert_allclose(
-        policy(np.array([[0.4, 0.0], [9.0, 0.0]])), [[0.0], [3.0]], atol=1e-6
+        policy(np.array([[0.4, 0.0], [9.0, 0.0]])), [[0.0], [1.0]], atol=1e-6
     )
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_actions_are_those_of_the_network_in_jax(activation):
-    policy = random_policy(activation=activation, action_limit=2.0)
+    policy = random_policy(activation=activation)
     config = PPOConfig(hidden_sizes=(8, 8), activation=activation)
     params = {
         f"Dense_{i}": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
@@ -96,8 +96,8 @@ def test_actions_are_those_of_the_network_in_jax(activation):
         jnp.asarray(observations),
     )
     np.testing.assert_allclose(layers, mean, rtol=0, atol=1e-5)
-    expected = np.clip(mean, -2.0, 2.0)
-    assert np.mean(np.abs(expected) < 2.0) > 0.2
+    expected = np.clip(mean, -1.0, 1.0)
+    assert np.mean(np.abs(expected) < 1.0) > 0.2
     np.testing.assert_allclose(policy(observations), expected, rtol=0, atol=1e-5)
 
 
@@ -175,14 +175,14 @@ def test_a_state_exports_each_of_its_seeds(tmp_path):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_a_policy_comes_back_to_the_last_bit(tmp_path, activation):
-    policy = random_policy(activation=activation, action_limit=0.1)
+    policy = random_policy(activation=activation)
     policy.save(tmp_path / "policy")
     loaded = Policy.load(str(tmp_path / "policy"))
     for name in ("kernels", "biases"):
         for array, other in zip(getattr(policy, name), getattr(loaded, name), strict=True):
             assert array.dtype == other.dtype
             np.testing.assert_array_equal(array, other)
-    assert (loaded.activation, loaded.task, loaded.action_limit) == (activation, "swingup", 0.1)
+    assert (loaded.activation, loaded.task) == (activation, "swingup")
     observations = np.random.default_rng(1).normal(size=(9, 5))
     np.testing.assert_array_equal(policy(observations), loaded(observations))
 
@@ -284,8 +284,6 @@ DAMAGE = {
     "offsets of text": lambda header: header["layer0.kernel"].update(data_offsets=["0", "9"]),
     "another format": lambda header: header["__metadata__"].update(format="shapesweep-train-state"),
     "an unknown activation": lambda header: header["__metadata__"].update(activation="gelu"),
-    "a limit that is no number": lambda header: header["__metadata__"].update(action_limit="wide"),
-    "a limit of nan": lambda header: header["__metadata__"].update(action_limit="nan"),
     "a list": lambda header: [header],
 }
 

@@ -36,7 +36,6 @@ OTHER = PPOConfig(
     updates_per_segment=2,
     evaluation_episodes=3,
     activation="swish",
-    optimizer="adamw",
     shuffle="samples",
     advantage_normalization="minibatch",
     normalize_reward=False,
@@ -118,11 +117,9 @@ def test_a_static_config_has_a_program_of_its_own(one_segment):
 
 @pytest.mark.parametrize("name", HYPERPARAMETERS)
 def test_training_reads_every_hyperparameter(name):
-    config = OTHER if name == "weight_decay" else TINY  # adam has none
-
     def kernels(numbers):
-        state = fresh_state(config, hyperparameters=numbers)
-        state, _ = train(state, config, hyperparameters=numbers)
+        state = fresh_state(TINY, hyperparameters=numbers)
+        state, _ = train(state, TINY, hyperparameters=numbers)
         return arrays((state.params["actor"]["network"], state.params["critic"]))
 
     numbers = Hyperparameters(budget=100.0)
@@ -301,7 +298,6 @@ def test_term_statistics_are_those_of_all_updates_together():
 def test_no_finished_episode_means_no_training_return(one_segment):
     # The first time limit is 125 steps away.
     _, metrics = one_segment
-    np.testing.assert_array_equal(metrics.episodes_finished, [0, 0])
     assert np.all(np.isnan(metrics.shaped_return) & np.isnan(metrics.training_episode_length))
 
 
@@ -312,9 +308,8 @@ def test_finished_episodes_are_averaged():
     state = fresh_state(task=endless)
     for _ in range(7):
         state, metrics = train(state, task=endless)
-        np.testing.assert_array_equal(metrics.episodes_finished, [0, 0])
+        assert np.all(np.isnan(metrics.training_episode_length))
     _, metrics = train(state, task=endless)
-    np.testing.assert_array_equal(metrics.episodes_finished, [1, 1])
     np.testing.assert_array_equal(metrics.training_episode_length, [500, 500])
 
 
@@ -447,7 +442,6 @@ def test_training_follows_the_working_precision(x64):
         ({"hidden_sizes": ()}, "hidden_sizes is (); allowed: one or more widths >= 1"),
         ({"hidden_sizes": (8, 0)}, "hidden_sizes is (8, 0); allowed: one or more widths >= 1"),
         ({"activation": "gelu"}, "activation is 'gelu'; allowed: tanh, relu, swish"),
-        ({"optimizer": "sgd"}, "optimizer is 'sgd'; allowed: adam, adamw"),
         ({"shuffle": "no"}, "shuffle is 'no'; allowed: envs, samples"),
     ],
 )

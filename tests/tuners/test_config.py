@@ -151,7 +151,6 @@ def test_the_ends_of_a_range_are_allowed(name, value):
         ("num_envs", 2.0, "whole number"),
         ("num_envs", True, "whole number"),
         ("activation", "gelu", "'gelu'; allowed: tanh, relu, swish"),
-        ("optimizer", "sgd", "'sgd'; allowed: adam, adamw"),
         ("hidden_sizes", [], "one or more widths"),
         ("hidden_sizes", [64, 0], "one or more widths"),
         ("hidden_sizes", 64, "must list the layers' widths"),

@@ -259,6 +259,13 @@ def test_what_cannot_be_scored_is_refused(exported, tmp_path):
     assert "seed is -1" in refusal(evaluate_export, exported, 4, -1)
 
 
+def test_a_policy_of_another_task_of_the_same_size_is_refused(sweep, exported, tmp_path):
+    (tmp_path / "policy.safetensors").write_bytes((exported / "policy.safetensors").read_bytes())
+    other = replace(sweep.config, task="dmc_swingup", constants={})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(other.to_dict()))
+    assert "trained on swingup, but its config" in refusal(evaluate_export, tmp_path, 4, 0)
+
+
 def test_a_policy_that_does_not_fit_its_task_is_refused(exported, tmp_path):
     from rlcore.policy import Policy
 

@@ -91,6 +91,10 @@ def test_an_error_is_told_in_one_short_line_without_a_login():
     assert SECRET[:4] not in line
 
 
+def test_an_error_that_says_nothing_is_named():
+    assert error_line(TimeoutError()) == "TimeoutError"
+
+
 def test_no_description_of_a_sweep_holds_one(tmp_path):
     assert "would be written" in refusal(small_spec, tmp_path, tracking_uri=DATABASE)
     assert SECRET not in refusal(small_spec, tmp_path, tracking_uri=DATABASE)

@@ -14,15 +14,13 @@ from ray.tune.execution import class_cache
 
 from tests.tuners.small import refusal
 from tuners.cluster.examination import NodeFacts, look_for_devices
+from tuners.gpu import UnusableGPU, gpu_environment, require_gpu
 from tuners.ray_settings import (
     LOCAL,
     ONE_MACHINE,
-    UnusableGPU,
     apply_ray_settings,
-    gpu_environment,
     joins_cluster,
     keep_keys_in_the_environment,
-    require_gpu,
 )
 
 USAGE = "RAY_USAGE_STATS_ENABLED"

@@ -67,7 +67,6 @@ def test_an_unknown_preset_is_refused(tmp_path):
         ("num_finalists", 3),
         ("validation_seeds", 6),
         ("test_seeds", 4),
-        ("cpus_per_trial", 2.0),
         ("gpus_per_trial", 0.5),
         ("slots", 64),
         ("media", False),

@@ -6,8 +6,8 @@ import pytest
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from tests.tuners.small import CONFIG, SEGMENT
+from tuners.gpu import UnusableGPU
 from tuners.layout import STATE_FILE
-from tuners.ray_settings import UnusableGPU
 from tuners.trainable import CheckpointClock, SegmentTrainable
 
 JOB = {"job": "trial-003", "config": CONFIG.to_dict(), "seeds": [0, 1], "uses_gpu": False}

@@ -266,7 +266,7 @@ def two_rows(ours, theirs):
 
 
 def compared(ours, theirs):
-    settings = {"winner": "trial-001", "baseline": "baseline", "over_tuning": 50.0}
+    settings = {"winner": "trial-001", "over_tuning": 50.0}
     return compare(two_rows(ours, theirs), **settings, validated={"trial-001": 1.0})
 
 
@@ -288,7 +288,7 @@ def test_the_winner_is_compared_with_every_other_row():
     curves = two_rows([850] * 4, [500] * 4)
     curves["task_score"] = Curves(curves["baseline"].env_steps, curves["baseline"].scores + 400.0)
     curves["few"] = Curves(curves["baseline"].env_steps, curves["baseline"].scores[:3])
-    rest = {"baseline": "baseline", "over_tuning": 0.0, "validated": {}}
+    rest = {"over_tuning": 0.0, "validated": {}}
     comparison = compare(curves, winner="trial-001", **rest)
     assert set(comparison.improvement) == {"baseline", "task_score"}
     assert comparison.better_in("baseline") == [column.title for column in COLUMNS.values()]

@@ -9,7 +9,8 @@ import pytest
 
 import rlcore
 from tuners import results
-from tuners.versions import code_version, git_revision, has_cuda
+from tuners.gpu import has_cuda
+from tuners.versions import code_version, git_revision
 
 
 @pytest.fixture

@@ -19,15 +19,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tuners.cluster.examination import (
     DRIVER,
     NodeFacts,
-    Store,
+    SharedStore,
     clock_offset,
     compare_store,
     examine,
-    in_a_line,
     software,
     train_a_segment,
 )
 from tuners.cluster.faults import find_faults
+from tuners.errors import in_a_line
 from tuners.tracking_check import tracking_fault
 
 _CLOCK_READINGS = 5
@@ -45,21 +45,6 @@ class Diagnosis:
 
     nodes: Sequence[NodeFacts]
     faults: Sequence[str]
-
-
-def quick_check(
-    runs_dir: str | Path,
-    tracking_uri: str | None = None,
-    *,
-    uses_gpus: bool = True,
-    timeout: float = 120.0,
-) -> list[str]:
-    """Returns a line for each fault of the cluster that Ray has joined, without training there.
-
-    Takes about 3 s where all is well; ``diagnose`` says what the arguments are.
-    """
-    found = diagnose(runs_dir, tracking_uri, uses_gpus=uses_gpus, timeout=timeout, trains=False)
-    return list(found.faults)
 
 
 def diagnose(
@@ -84,7 +69,7 @@ def diagnose(
     place = str(runs_dir)
     if "://" not in place:
         place = str(Path(place).absolute())
-    driver, nodes = _examine_all(Store(place, uuid.uuid4().hex[:8]), timeout, trains)
+    driver, nodes = _examine_all(SharedStore(place, uuid.uuid4().hex[:8]), timeout, trains)
     judged = nodes if uses_gpus else [replace(node, gpus=0.0) for node in nodes]
     faults = find_faults(driver, judged, expect_gpus)
     fault = "" if tracking_uri is None else tracking_fault(tracking_uri)
@@ -99,7 +84,9 @@ class Examiner:
         return function(*arguments)
 
 
-def _examine_all(store: Store, timeout: float, trains: bool) -> tuple[NodeFacts, list[NodeFacts]]:
+def _examine_all(
+    store: SharedStore, timeout: float, trains: bool
+) -> tuple[NodeFacts, list[NodeFacts]]:
     """Returns the facts of driver and nodes; each step is done on all nodes at once."""
     alive = _alive_nodes()
     facts = {name: _blank(name, entry) for name, entry in alive.items()}
@@ -208,7 +195,9 @@ def _read_clock(node: NodeFacts, examiner: Any, timeout: float) -> NodeFacts:
     return replace(node, clock_offset=offset, clock_error=doubt)
 
 
-def _leave(store: Store, facts: Mapping[str, NodeFacts], examiners: Mapping[str, Any]) -> None:
+def _leave(
+    store: SharedStore, facts: Mapping[str, NodeFacts], examiners: Mapping[str, Any]
+) -> None:
     """Has each node remove its file from the store, and ends the examiners."""
     removed = [
         examiner.run.remote(store.clean, name)

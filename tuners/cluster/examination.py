@@ -15,9 +15,9 @@ from pathlib import Path
 
 from pyarrow.fs import FileSelector, FileSystem
 
-from tuners.errors import last_line
+from tuners.errors import in_a_line
+from tuners.gpu import hearing_jax
 from tuners.outputs import nearest_there
-from tuners.ray_settings import hearing_jax
 from tuners.versions import program_version, versions
 
 GB = 1e9
@@ -71,7 +71,7 @@ class NodeFacts:
 
 
 @dataclass(frozen=True)
-class Store:
+class SharedStore:
     """The shared store, and in it a folder in which every node leaves a file for the others.
 
     Attributes:
@@ -131,7 +131,7 @@ class Store:
         return files, f"{folder}/.doctor-{self.mark}"
 
 
-def examine(node: NodeFacts, store: Store) -> NodeFacts:
+def examine(node: NodeFacts, store: SharedStore) -> NodeFacts:
     """Returns what this process finds out about its node, and leaves the node's file in the store.
 
     Args:
@@ -150,7 +150,7 @@ def examine(node: NodeFacts, store: Store) -> NodeFacts:
     )
 
 
-def compare_store(node: NodeFacts, store: Store, wrote: Iterable[str]) -> NodeFacts:
+def compare_store(node: NodeFacts, store: SharedStore, wrote: Iterable[str]) -> NodeFacts:
     """Returns the facts with the nodes whose files in the store cannot be read here.
 
     Args:
@@ -231,11 +231,6 @@ def clock_offset(samples: Iterable[tuple[float, float, float]]) -> tuple[float, 
     """
     asked, there, answered = min(samples, key=lambda sample: sample[2] - sample[0])
     return there - (asked + answered) / 2, (answered - asked) / 2
-
-
-def in_a_line(error: BaseException | None) -> str:
-    """Returns what went wrong; of the tracebacks that Ray sends, the last line says it."""
-    return f"{type(error).__name__}: {last_line(str(error)) or 'no reason given'}"[:200]
 
 
 def _file(folder: str, node: str) -> str:

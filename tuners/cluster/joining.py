@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from tuners.cluster.examination import GB, free_memory, in_a_line
+from tuners.cluster.examination import GB, free_memory
 from tuners.cluster.faults import MIN_MEMORY
 from tuners.cluster.ray_token import keep_token_private
-from tuners.errors import BadInput
+from tuners.errors import BadInput, in_a_line
 from tuners.interrupts import take_sigterm_as_ctrl_c
 from tuners.ray_settings import LOCAL, joins_cluster
 

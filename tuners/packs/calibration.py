@@ -10,7 +10,7 @@ from ray.exceptions import RayTaskError
 from rlcore.files import replacing
 from tuners.config import TrialConfig, static_configs
 from tuners.errors import BadInput
-from tuners.ray_settings import UnusableGPU, gpu_environment, require_gpu
+from tuners.gpu import UnusableGPU, gpu_environment, require_gpu
 from tuners.spec import SweepSpec
 from tuners.versions import code_version
 

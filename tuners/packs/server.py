@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tuners.gpu import require_gpu
 from tuners.pinning import pin_to_free_core
-from tuners.ray_settings import require_gpu
 
 CPU = "cpu"
 _WRITERS = 4

@@ -14,8 +14,8 @@ import ray
 from ray import tune
 from ray.exceptions import RayActorError
 
+from tuners.gpu import UnusableGPU
 from tuners.packs.server import CPU, Place
-from tuners.ray_settings import UnusableGPU
 from tuners.trainable import CheckpointClock, begin_again
 
 _MOST_DEATHS = 3  # of a pack while a trial enters it

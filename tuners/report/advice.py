@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from tuners.config import check_space, value_of
 from tuners.errors import BadInput
-from tuners.phases import BASELINE
+from tuners.job_names import BASELINE
 from tuners.report.hacking import hack_lines
 from tuners.report.sweep_record import SweepRecord
 from tuners.report.term_advice import effect_lines, has_effect, term_lines

@@ -10,9 +10,8 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from tuners.job_names import job_name
+from tuners.job_names import BASELINE, job_name
 from tuners.layout import film_strip_path, video_path
-from tuners.phases import BASELINE
 from tuners.report.page import paragraph
 from tuners.report.sweep_record import SweepRecord
 
@@ -25,15 +24,19 @@ def shown_trials(record: SweepRecord) -> dict[str, str]:
 
     The first trial of a row in validation, or before there is one, in the search.
     """
-    rows = [row for row in dict.fromkeys([record.winner, BASELINE, *record.finalists]) if row]
     names = {trial["trial"] for trial in record.trials}
     shown = {}
-    for row in rows:
+    for row in _rows(record):
         validated, searched = job_name("validation", row, 0), record.search_name(row)
         name = validated if validated in names else searched
         if name is not None:
             shown[name] = record.row_label(row)
     return shown
+
+
+def _rows(record: SweepRecord) -> list[str]:
+    """Returns the rows on show: winner, baseline, finalists."""
+    return [row for row in dict.fromkeys([record.winner, BASELINE, *record.finalists]) if row]
 
 
 def film_strips(record: SweepRecord) -> list[str]:
@@ -97,11 +100,10 @@ def videos(record: SweepRecord, place: Path, room: int) -> list[str]:
 
 def _films(record: SweepRecord) -> Sequence[tuple[str, str]]:
     """Returns the trials that have a video, with the label of their row."""
-    rows = [row for row in dict.fromkeys([record.winner, BASELINE, *record.finalists]) if row]
     trials = sorted(record.trials, key=lambda trial: str(trial["trial"]))
     return [
         (trial["trial"], record.row_label(row))
-        for row in rows
+        for row in _rows(record)
         for trial in trials
         if trial["row"] == row and video_path(record.spec.folder, trial["trial"]).exists()
     ]

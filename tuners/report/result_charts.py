@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from tuners.job_names import BASELINE, TASK_SCORE
 from tuners.objectives import first_front
-from tuners.phases import BASELINE, TASK_SCORE
 from tuners.report.charts import (
     BLUE,
     DARK,

@@ -6,8 +6,8 @@ from typing import Any
 
 from tuners.config import value_of
 from tuners.final_table import estimate_lines, improvement_lines
+from tuners.job_names import BASELINE
 from tuners.objectives import objective_text
-from tuners.phases import BASELINE
 from tuners.report.charts import Chart
 from tuners.report.page import Cell, figure, figure_or, paragraph, table
 from tuners.report.sweep_record import SweepRecord, never_stopped

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tuners.phases import BASELINE, TASK_SCORE
+from tuners.job_names import BASELINE, TASK_SCORE
 from tuners.report.charts import BLUE, GREY, ORANGE, RED, Band, Chart, Line, Mark, Panel
 from tuners.report.hacking import MIN_SEGMENTS, hacks, paired
 from tuners.report.result_charts import STEPS

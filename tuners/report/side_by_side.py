@@ -8,8 +8,8 @@ from pathlib import Path
 from rlcore.files import replacing
 from tuners.errors import BadInput
 from tuners.final_table import shown
+from tuners.job_names import BASELINE
 from tuners.objectives import gap_text
-from tuners.phases import BASELINE
 from tuners.report.charts import GREY, ROW_COLORS, Chart, Dots, Interval, Line, Mark, Panel
 from tuners.report.page import Cell, figure_or, page, paragraph, section, table
 from tuners.report.result_charts import column_panels

@@ -11,9 +11,8 @@ import numpy as np
 from tuners.config import TrialConfig, parse_config
 from tuners.errors import BadInput
 from tuners.final_table import row_label
-from tuners.job_names import FIRST_TRIAL, split_member
+from tuners.job_names import BASELINE, FIRST_TRIAL, TASK_SCORE, split_member
 from tuners.layout import COMPARISON_FILE, TRIALS_FILE
-from tuners.phases import BASELINE, TASK_SCORE
 from tuners.results import OUTCOME_COLUMNS, read_segments, read_trials
 from tuners.spec import SweepSpec, load_spec
 from tuners.validate import THRESHOLD, Comparison, Curves, gather_curves, read_comparison

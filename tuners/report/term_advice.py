@@ -10,7 +10,7 @@ from rlcore.rewards.compose import MULTIPLIED
 from rlcore.tasks import TASKS
 from tuners.config import TrialConfig, value_of
 from tuners.describe import active_terms, can_count
-from tuners.phases import BASELINE
+from tuners.job_names import BASELINE
 from tuners.report.sweep_record import SweepRecord
 
 NEVER_ACTIVE = 1e-3  # share of a reward's size

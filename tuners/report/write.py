@@ -8,9 +8,9 @@ from rlcore.files import replacing
 from tuners.config import value_of
 from tuners.describe import describe_change
 from tuners.final_table import interval, seen_before, verdict
+from tuners.job_names import BASELINE
 from tuners.layout import PLOTS_FOLDER, REPORT_FILE
 from tuners.objectives import gap_text, objective_text
-from tuners.phases import BASELINE
 from tuners.report.advice import warnings_of
 from tuners.report.charts import Chart
 from tuners.report.importance import MIN_TRIALS, importances

@@ -12,16 +12,16 @@ from tuners.cluster import examination
 from tuners.cluster.examination import (
     GB,
     NodeFacts,
-    Store,
+    SharedStore,
     clock_offset,
     compare_store,
     examine,
     free_memory,
     free_space,
-    in_a_line,
     look_for_devices,
     train_a_segment,
 )
+from tuners.errors import in_a_line
 from tuners.versions import program_version
 
 NODE = NodeFacts("10.0.0.1:ab12 (head)", cpus=1.0)
@@ -29,7 +29,7 @@ NODE = NodeFacts("10.0.0.1:ab12 (head)", cpus=1.0)
 
 @pytest.fixture(params=["runs", "a b/ü%20#?"])
 def store(request, tmp_path):
-    return Store(str(tmp_path / request.param), "0123")
+    return SharedStore(str(tmp_path / request.param), "0123")
 
 
 def test_a_store_that_two_share(store):
@@ -56,36 +56,36 @@ def test_remove_takes_what_is_left(store):
 
 
 def test_a_file_of_another_examination_is_not_seen(tmp_path):
-    assert Store(str(tmp_path), "1").leave("w1") == ""
-    assert Store(str(tmp_path), "2").unseen(["w1"], patience=0.0) == ("w1",)
+    assert SharedStore(str(tmp_path), "1").leave("w1") == ""
+    assert SharedStore(str(tmp_path), "2").unseen(["w1"], patience=0.0) == ("w1",)
 
 
 def test_an_empty_file_is_not_seen(tmp_path):
-    store = Store(str(tmp_path), "1")
+    store = SharedStore(str(tmp_path), "1")
     assert store.leave("w1") == ""
     (tmp_path / ".doctor-1" / "w1").write_bytes(b"")
     assert store.unseen(["w1"], patience=0.0) == ("w1",)
 
 
 def test_a_file_that_comes_late_is_waited_for(tmp_path, monkeypatch):
-    store = Store(str(tmp_path), "1")
+    store = SharedStore(str(tmp_path), "1")
     monkeypatch.setattr(time, "sleep", lambda seconds: store.leave("w1"))
     assert store.unseen(["w1"]) == ()
 
 
 def test_a_store_that_cannot_be_written_says_why(tmp_path):
     (tmp_path / "file").touch()
-    found = examine(NODE, Store(str(tmp_path / "file" / "runs"), "1"))
+    found = examine(NODE, SharedStore(str(tmp_path / "file" / "runs"), "1"))
     assert "Not a directory" in found.store_error
-    assert compare_store(found, Store(str(tmp_path), "1"), ["w1"]).unseen == ()
+    assert compare_store(found, SharedStore(str(tmp_path), "1"), ["w1"]).unseen == ()
 
 
 def test_a_store_of_no_known_kind_says_so():
-    assert "ftp" in Store("ftp://host/folder", "1").leave("w1")
+    assert "ftp" in SharedStore("ftp://host/folder", "1").leave("w1")
 
 
 def test_this_machine_is_examined(tmp_path):
-    found = examine(NODE, Store(str(tmp_path / "runs"), "1"))
+    found = examine(NODE, SharedStore(str(tmp_path / "runs"), "1"))
     assert found.versions["python"] == platform.python_version()
     assert found.versions["jax"] == version("jax")
     assert found.versions["ray"] == version("ray")
@@ -93,7 +93,7 @@ def test_this_machine_is_examined(tmp_path):
     assert (found.device, found.gpus_in_jax, found.device_error) == ("cpu", 0, "")
     assert found.memory > 0.1
     assert found.store_error == ""
-    assert compare_store(found, Store(str(tmp_path / "runs"), "1"), [NODE.node]).unseen == ()
+    assert compare_store(found, SharedStore(str(tmp_path / "runs"), "1"), [NODE.node]).unseen == ()
 
 
 def test_jax_without_a_device_says_why(monkeypatch):
@@ -171,5 +171,5 @@ def test_an_error_in_a_line_is_short():
 def test_examining_takes_no_memory_of_a_gpu_for_good(monkeypatch, tmp_path):
     monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
     monkeypatch.setattr(examination, "look_for_devices", lambda node: node)
-    examine(NODE, Store(str(tmp_path), "1"))
+    examine(NODE, SharedStore(str(tmp_path), "1"))
     assert os.environ.pop("XLA_PYTHON_CLIENT_PREALLOCATE") == "false"

@@ -9,6 +9,7 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from tests.tuners.small import CONFIG, refusal, small_spec
+from tuners.gpu import UnusableGPU, gpu_environment
 from tuners.packs import calibration
 from tuners.packs.calibration import (
     MEMORY,
@@ -18,7 +19,6 @@ from tuners.packs.calibration import (
     slots_that_pay,
     time_pack,
 )
-from tuners.ray_settings import UnusableGPU, gpu_environment
 from tuners.space import Choice
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from tuners.gpu import UnusableGPU
 from tuners.packs import server
 from tuners.packs.server import PackKeeper, PackServer, Place
-from tuners.ray_settings import UnusableGPU
 
 
 class ScriptedPack:

@@ -13,9 +13,10 @@ from ray.cluster_utils import Cluster
 from tests.e2e.on_ray import ON_RAY, run_quietly
 from tests.e2e.record import assert_whole, trials_once
 from tests.tuners.small import SEGMENT, small_spec
+from tuners.gpu import UnusableGPU
 from tuners.packs import server
 from tuners.packs.pack import Pack
-from tuners.ray_settings import SETTINGS, UnusableGPU
+from tuners.ray_settings import SETTINGS
 
 pytestmark = [*ON_RAY, pytest.mark.services]
 

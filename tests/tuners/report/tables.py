@@ -97,7 +97,6 @@ class Tables:
         comparison = compare(
             gather_curves(trials, segments, "test"),
             winner=winner,
-            baseline="baseline",
             over_tuning=over_tuning,
             validated={winner: 400.0, "baseline": 200.0},
         )
