@@ -89,18 +89,20 @@ class OptunaSearcher:
     def tell(self, number: int, outcome: Outcome) -> None:
         """Completes, prunes or fails a trial of the study, as it ended.
 
-        One that diverged is complete and worth nothing: of failed ones samplers learn nothing, and
-        would go on proposing their like.
+        One that diverged is worth nothing: of failed ones samplers learn nothing, and would go on
+        proposing their like.  Where trials are stopped it is one that was stopped at once: TPE
+        holds each that is complete for better than all that are not, until many are.
         """
         told = self._study.get_trials(deepcopy=False)[number]
         if told.state.is_finished():
             return
-        if outcome.stop_reason in ("budget", "diverged"):
+        diverged = outcome.stop_reason == "diverged"
+        if outcome.stop_reason == "budget" or (diverged and self._spec.scheduler == "none"):
             self._study.tell(number, self._values(outcome))
             return
         if len(self._study.directions) == 1:
             trial = optuna.trial.Trial(self._study, told._trial_id)
-            trial.report(outcome.objective, outcome.env_steps)
+            trial.report(outcome.objective, 0 if diverged else outcome.env_steps)
         failed = outcome.stop_reason == "error"
         self._study.tell(number, state=TrialState.FAIL if failed else TrialState.PRUNED)
 

@@ -36,6 +36,7 @@ def settings(folder, searcher="random", **overrides):
     """What a searcher reads of a sweep's description."""
     space = CHOICES if searcher == "grid" else SPACE
     entries = {"space": space, "seed": 7, "first_values": (), "objective": "area"}
+    entries["scheduler"] = "none" if searcher == "cmaes" else "asha"
     return SimpleNamespace(**entries | {"base": CONFIG, "folder": folder / "sweep"} | overrides)
 
 
@@ -158,9 +159,16 @@ def test_tpe_learns_from_what_it_is_told(tmp_path):
     assert np.median(late) > np.median(early) + 20.0, "as always with this seed"
 
 
-@pytest.mark.parametrize("name", MODEL_BASED)
-def test_optuna_is_told_how_each_trial_ended(tmp_path, name):
-    searcher = make(tmp_path, name)
+@pytest.mark.parametrize(
+    ("name", "scheduler", "diverged"),
+    [
+        ("tpe", "asha", TrialState.PRUNED),
+        ("tpe", "none", TrialState.COMPLETE),
+        ("cmaes", "none", TrialState.COMPLETE),
+    ],
+)
+def test_optuna_is_told_how_each_trial_ended(tmp_path, name, scheduler, diverged):
+    searcher = make(tmp_path, name, scheduler=scheduler)
     told = {
         1: Outcome(700.0, "budget", 8 * SEGMENT),
         2: Outcome(300.0, "asha", 2 * SEGMENT),
@@ -175,12 +183,15 @@ def test_optuna_is_told_how_each_trial_ended(tmp_path, name):
     trials = study(tmp_path).get_trials()
     assert [trial.number for trial in trials] == list(range(7)), "the sweep's own numbers"
     assert [trial.state for trial in trials[1:]] == [
-        *(TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE, TrialState.FAIL),
+        *(TrialState.COMPLETE, TrialState.PRUNED, diverged, TrialState.FAIL),
         *(TrialState.PRUNED, TrialState.RUNNING),
     ]
     assert trials[1].value == 700.0
     assert trials[2].intermediate_values == {2 * SEGMENT: 300.0}
-    assert trials[3].value == 0.0, "samplers learn nothing of a trial that failed"
+    if diverged == TrialState.COMPLETE:
+        assert trials[3].value == 0.0, "samplers learn nothing of a trial that failed"
+    else:
+        assert trials[3].intermediate_values == {0: 0.0}, "the worst of those that were stopped"
     assert trials[5].intermediate_values == {4 * SEGMENT: 250.0}
 
 
@@ -199,8 +210,23 @@ def test_the_baseline_is_trial_0_of_the_study(tmp_path):
     assert "outside the search space" in trial.user_attrs["why"]
 
 
+def test_tpe_leaves_where_trials_diverge_though_none_has_come_to_its_end(tmp_path):
+    """Many run at once, the diverged end first: all that is complete would be theirs."""
+    searcher = make(tmp_path, "tpe", space={"learning_rate": LogUniform(1e-4, 1.0)})
+    diverged = []
+    for begun in range(1, 161, 16):
+        batch = {number: searcher.suggest(number) for number in range(begun, begun + 16)}
+        diverged.append(sum(values["learning_rate"] > 0.05 for values in batch.values()))
+        for number, values in batch.items():
+            ill = values["learning_rate"] > 0.05
+            stopped = Outcome(worth(values), "asha", 2 * SEGMENT)
+            searcher.tell(number, Outcome(0.0, "diverged", SEGMENT) if ill else stopped)
+    assert diverged[0] > 2, "of the 16 drawn at random"
+    assert sum(diverged[-5:]) < 8, "of 80"
+
+
 def test_a_search_for_two_objectives_tells_both(tmp_path):
-    searcher = make(tmp_path, "tpe", objective=PARETO)
+    searcher = make(tmp_path, "tpe", objective=PARETO, scheduler="none")
     for number, reason in ((1, "budget"), (2, "asha"), (3, "diverged")):
         searcher.suggest(number)
         searcher.tell(number, Outcome(500.0, reason, SEGMENT, 810.0, 0.2))
