@@ -19,7 +19,8 @@ from rlcore.types import PyTree, Transition
 class EpisodeState:
     """What continues from one update to the next, per environment.
 
-    ``length`` counts decisions; the returns and ``score`` are sums so far.
+    ``length`` counts decisions; the returns and ``score`` are sums so far.  ``whole`` is 0 in an
+    episode that began part of the way through.
     """
 
     env: PyTree
@@ -27,6 +28,7 @@ class EpisodeState:
     shaped_return: Float[Array, " B"]
     discounted_return: Float[Array, " B"]
     score: Float[Array, " B"]
+    whole: Float[Array, " B"]
 
 
 def begin_episodes(task: Any, config: PPOConfig, key: Key[Array, ""]) -> EpisodeState:
@@ -34,7 +36,8 @@ def begin_episodes(task: Any, config: PPOConfig, key: Key[Array, ""]) -> Episode
     zeros = jnp.zeros(config.num_envs)
     decisions = task.horizon // config.action_repeat
     length = jnp.floor(jnp.linspace(0.0, decisions, config.num_envs, endpoint=False))
-    return EpisodeState(task.reset(key, config.num_envs), length, zeros, zeros, zeros)
+    whole = (length == 0.0).astype(length.dtype)
+    return EpisodeState(task.reset(key, config.num_envs), length, zeros, zeros, zeros, whole)
 
 
 def collect(
@@ -91,13 +94,13 @@ def decide(
 
 @struct.dataclass
 class EpisodeStatistics:
-    """Running sums at each step, and where an episode ended."""
+    """Running sums at each step, and where a whole episode finished."""
 
     length: Float[Array, "T B"]
     shaped_return: Float[Array, "T B"]
     discounted_return: Float[Array, "T B"]
     score: Float[Array, "T B"]
-    ended: Float[Array, "T B"]
+    finished: Float[Array, "T B"]
 
 
 def follow_returns(
@@ -112,21 +115,28 @@ def follow_returns(
 
     The sums at a step include its reward; they begin anew after the end of an episode.
     """
-    continues = 1.0 - ended
 
     def step(carry: tuple[Array, ...], inputs: tuple[Array, ...]) -> tuple[Any, Any]:
-        length, total, discounted, score = carry
-        reward_t, score_rate_t, continues_t = inputs
+        length, total, discounted, score, whole = carry
+        reward_t, score_rate_t, ended_t = inputs
         sums = (
             length + 1.0,
             total + reward_t,
             gamma * discounted + reward_t,
             score + score_rate_t,
         )
-        return tuple(value * continues_t for value in sums), sums
+        begun = tuple(value * (1.0 - ended_t) for value in sums)
+        return (*begun, jnp.maximum(whole, ended_t)), (*sums, whole * ended_t)
 
-    first = (before.length, before.shaped_return, before.discounted_return, before.score)
-    inputs = (reward, score_rate, continues)
-    last, (length, total, discounted, score) = jax.lax.scan(step, first, inputs)
-    after = replace(after, shaped_return=last[1], discounted_return=last[2], score=last[3])
-    return after, EpisodeStatistics(length, total, discounted, score, ended)
+    first = (
+        before.length,
+        before.shaped_return,
+        before.discounted_return,
+        before.score,
+        before.whole,
+    )
+    last, statistics = jax.lax.scan(step, first, (reward, score_rate, ended))
+    after = replace(
+        after, shaped_return=last[1], discounted_return=last[2], score=last[3], whole=last[4]
+    )
+    return after, EpisodeStatistics(*statistics)

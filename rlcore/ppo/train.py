@@ -69,8 +69,8 @@ class SegmentMetrics:
     """What one segment reports, one number a seed [S], reduced on the device.
 
     ``shaped_return``, its correlation with the score and ``training_episode_length`` are of the
-    training episodes that finished, and NaN where none did.  The first episode of an environment
-    begins as if it were some way through: its length counts that.
+    whole training episodes that finished, and NaN where none did: the first episode of most
+    environments begins part of the way through.
     ``terms`` holds the unweighted mean, minimum and maximum of each reward term over the segment.
     """
 
@@ -156,7 +156,7 @@ def train_one_segment(
         config.evaluation_episodes,
         config.action_repeat,
     )
-    finished = jnp.sum(history["episodes_finished"])
+    finished = jnp.sum(history["episodes"].finished)
     update_metrics = jax.tree.map(jnp.mean, history["update"])
     metrics = SegmentMetrics(
         score=score,
@@ -251,10 +251,9 @@ def _update(
         "update": update_metrics,
         "learning_rate": learning_rate,
         "explained_variance": losses.explained_variance(samples.value, samples.target),
-        "shaped_return": jnp.sum(statistics.shaped_return * ended),
+        "shaped_return": jnp.sum(statistics.shaped_return * statistics.finished),
         "episodes": statistics,
-        "training_episode_length": jnp.sum(statistics.length * ended),
-        "episodes_finished": jnp.sum(ended),
+        "training_episode_length": jnp.sum(statistics.length * statistics.finished),
         "terms": {
             name: jnp.stack([jnp.mean(value), jnp.min(value), jnp.max(value)])
             for name, value in terms.items()
@@ -337,9 +336,9 @@ def _correlation(episodes: EpisodeStatistics) -> Float[Array, ""]:
 
     NaN where either does not vary.
     """
-    ended, count = episodes.ended, jnp.sum(episodes.ended)
+    finished, count = episodes.finished, jnp.sum(episodes.finished)
     shaped, score = (
-        (value - jnp.sum(value * ended) / count) * ended
+        (value - jnp.sum(value * finished) / count) * finished
         for value in (episodes.shaped_return, episodes.score)
     )
     return jnp.sum(shaped * score) / jnp.sqrt(

@@ -69,7 +69,8 @@ def fresh_episodes(lengths=(0.0, 0.0, 0.0)):
     """Episodes of known origin, -1, and of given lengths so far."""
     zeros = jnp.zeros(B)
     lengths = jnp.array(lengths)
-    return EpisodeState(Clock(lengths, jnp.full(B, -1.0)), lengths, zeros, zeros, zeros)
+    clock = Clock(lengths, jnp.full(B, -1.0))
+    return EpisodeState(clock, lengths, zeros, zeros, zeros, (lengths == 0.0).astype(float))
 
 
 def rollout(task, length=T, episodes=None, **actor):
@@ -88,6 +89,7 @@ def test_first_episodes_have_staggered_lengths():
     np.testing.assert_array_equal(episodes.length, [0, 125, 250, 375])
     np.testing.assert_array_equal(episodes.env.steps, np.zeros(4))
     np.testing.assert_array_equal(episodes.discounted_return, np.zeros(4))
+    np.testing.assert_array_equal(episodes.whole, [1, 0, 0, 0])
 
 
 def test_time_limits_fall_at_staggered_steps():
@@ -217,6 +219,17 @@ def test_returns_continue_from_one_rollout_to_the_next():
         halves = [getattr(first, name), getattr(second, name)]
         np.testing.assert_array_equal(getattr(whole, name), np.concatenate(halves))
     assert at_once.discounted_return == in_two.discounted_return
+
+
+def test_an_episode_that_began_part_of_the_way_through_is_not_counted():
+    """Its return lacks what came before; the next one in its environment is whole."""
+    begun_late = fresh_episodes((2.0, 0.0, 0.0))
+    between, first = followed([1, 1], [0, 1], begun_late)
+    _, second = followed([1, 1, 1], [0, 1, 1], between)
+    found = np.concatenate([first.finished, second.finished])[:, 0]
+    np.testing.assert_array_equal(found, [0, 0, 0, 1, 1])
+    _, whole = followed([1, 1], [0, 1])
+    np.testing.assert_array_equal(whole.finished[:, 0], [0, 1])
 
 
 BATCHES = st.lists(

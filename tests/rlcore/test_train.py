@@ -145,12 +145,12 @@ def test_one_program_serves_all_shapes_weights_and_structures_of_a_task(name):
     assert np.all((metrics.score.score >= 0) & (metrics.score.score <= 1000))
 
 
-def finished_episodes(shaped, score, ended):
+def finished_episodes(shaped, score, finished):
     def columns(values):
         return jnp.array(values, dtype=float)[None, :, None]
 
-    nothing = jnp.zeros((1, len(ended), 1))
-    return EpisodeStatistics(nothing, columns(shaped), nothing, columns(score), columns(ended))
+    nothing = jnp.zeros((1, len(finished), 1))
+    return EpisodeStatistics(nothing, columns(shaped), nothing, columns(score), columns(finished))
 
 
 def test_the_correlation_of_return_and_score_by_hand():
@@ -301,16 +301,23 @@ def test_no_finished_episode_means_no_training_return(one_segment):
     assert np.all(np.isnan(metrics.shaped_return) & np.isnan(metrics.training_episode_length))
 
 
-def test_finished_episodes_are_averaged():
-    # A segment is 16 steps; with no end to the rail, the first time limit falls in the eighth, at
-    # step 125, for the environment that began with a length of 375.
+def test_whole_episodes_are_averaged():
+    """A segment is 16 steps and a horizon 500.  With no end to the rail all of an episode is paid.
+
+    The first time limit falls in the eighth segment, at step 125, for the environment that began
+    with a length of 375; what it was paid is a quarter of a whole episode's.
+    """
     endless = SwingUp(rail=1e9)
-    state = fresh_state(task=endless)
-    for _ in range(7):
-        state, metrics = train(state, task=endless)
-        assert np.all(np.isnan(metrics.training_episode_length))
-    _, metrics = train(state, task=endless)
-    np.testing.assert_array_equal(metrics.training_episode_length, [500, 500])
+    alive = make_reward_params(TERMS["swingup"], {"alive.weight": 1.0})
+    state, found = fresh_state(task=endless), []
+    for _ in range(40):
+        state, metrics = train(state, task=endless, reward=alive)
+        found.append((metrics.shaped_return, metrics.training_episode_length))
+    finished = [segment for segment, values in enumerate(found) if np.all(np.isfinite(values))]
+    assert finished == [31, 39], "the environment that began at 0, then that which began at 375"
+    for segment in finished:
+        np.testing.assert_array_equal(found[segment], np.full((2, 2), 500.0))
+    assert sum(np.any(np.isfinite(values)) for values in found) == 2
 
 
 def test_the_learning_rate_falls_over_the_budget_not_the_segment():
