@@ -22,7 +22,13 @@ from tuners.ahead import refuse_untraceable, start_compiling
 from tuners.config import baseline, static_configs
 from tuners.describe import describe_change, likeness_to_score
 from tuners.errors import BadInput
-from tuners.final_table import estimate_lines, improvement_lines, seen_before, verdict
+from tuners.final_table import (
+    estimate_lines,
+    improvement_lines,
+    interval_name,
+    seen_before,
+    verdict,
+)
 from tuners.gpu import INSTALL_CUDA, has_cuda
 from tuners.job_names import BASELINE
 from tuners.layout import MLFLOW_LOG, REPORT_FILE
@@ -31,7 +37,7 @@ from tuners.login import masked, without_login
 from tuners.objectives import gap_text
 from tuners.presets import PRESETS
 from tuners.ray_settings import apply_ray_settings, joins_cluster
-from tuners.sequels import begin_with, extend, seeds_spent
+from tuners.sequels import begin_with, extend, not_taken, seeds_spent
 from tuners.space import Domain, load_space
 from tuners.spec import SweepSpec, check_is_search, make_spec, prepare
 from tuners.spec_file import check_code_version
@@ -68,6 +74,9 @@ def run_search(
     console = make_console()
     check_address_joinable(flags.address, f"sweeps/{Path(script).name}")
     spec = _make_spec(flags, default_space, searcher)
+    if flags.warm_start is not None:
+        for line in not_taken(spec, _find(flags, flags.warm_start)):
+            console.print(f"The best of '{flags.warm_start}' are taken but for what is {line}.")
     try:
         with driving(spec.folder, is_new=flags.resume is None and flags.extend is None):
             if flags.extend is not None:
@@ -258,6 +267,8 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
 
 def _use(result: "SweepResult") -> str:
     """Returns in words how much of the machine's time was training."""
+    if not result.utilisation:
+        return "nothing was left to train"
     if result.slot_use is not None:
         return f"while packs trained, {result.slot_use:.0%} of their slots held a trial"
     return (
@@ -269,7 +280,7 @@ def _use(result: "SweepResult") -> str:
 def _final_table(result: "SweepResult") -> Table:
     comparison, winner = result.comparison, result.plan.winner
     seeds = comparison.test_seeds
-    table = Table(title=f"Test on {seeds} fresh seeds: interquartile mean [95 % interval]")
+    table = Table(title=f"Test on {seeds} fresh seeds: interquartile mean [{interval_name(seeds)}]")
     table.add_column("")
     for column in COLUMNS.values():
         table.add_column(column.title, justify="right")

@@ -24,6 +24,7 @@ from rlcore.tasks import TASKS
 from rlcore.video import load_recording, write_video
 from tuners.config import TrialConfig
 from tuners.errors import BadInput
+from tuners.final_table import interval_name
 from tuners.layout import (
     COMPARISON_FILE,
     RECORDING_FILE,
@@ -69,14 +70,18 @@ def load_best(folder: Path) -> Best:
     Raises:
         BadInput: it is no search or has not finished, or its checkpoint is gone or damaged.
     """
+    unfinished = BadInput(
+        f"sweep '{folder.name}' has not finished: let the script that began it go on"
+        f" with it (--resume {folder.name})"
+    )
+    spec = load_spec(folder)
     if not (folder / COMPARISON_FILE).exists():
-        check_is_search(load_spec(folder))
-        raise BadInput(
-            f"sweep '{folder.name}' has not finished: let the script that began it go on"
-            f" with it (--resume {folder.name})"
-        )
-    needed = ("sweep", "winner", "table", "best_trial", "test_seeds", "config")
+        check_is_search(spec)
+        raise unfinished
+    needed = ("sweep", "winner", "table", "best_trial", "test_seeds", "config", "num_trials")
     comparison = read_comparison(folder, *needed)
+    if comparison["num_trials"] != spec.num_trials:  # it is being extended
+        raise unfinished
     name, config = comparison["best_trial"], TrialConfig.from_dict(comparison["config"])
     trial = {t["trial"]: t for t in read_trials(folder)}.get(name)
     if trial is None or trial["checkpoint"] is None:
@@ -178,6 +183,7 @@ def _write_readme(best: Best, path: Path) -> None:
             low=score["low"],
             high=score["high"],
             seeds=best.comparison["test_seeds"],
+            interval=interval_name(best.comparison["test_seeds"]),
             observation=task.observation_size,
             action="an index" if task.discrete else "in [-1, 1]",
             about=inspect.cleandoc(task.__doc__ or ""),
@@ -191,7 +197,7 @@ def _write_readme(best: Best, path: Path) -> None:
 _README = """# A policy for `{task}`
 
 The winner (`{winner}`) of sweep `{sweep}`. Its configuration scored {score:.0f} of 1000
-(95 % interval {low:.0f} to {high:.0f}) on {seeds} test seeds; this policy is the one of its best
+({interval} [{low:.0f}, {high:.0f}]) on {seeds} test seeds; this policy is the one of its best
 validation seed ({seed}).
 
 It runs with NumPy alone, in this folder:
@@ -242,6 +248,20 @@ mlflow.models.set_model(PolicyModel())
 """
 
 
+def _is_there(run_id: str) -> bool:
+    """Returns whether MLflow knows a run: a database may have been deleted, or set back."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    return True
+
+
 def register(best: Best, out: Path, tracking_uri: str) -> str:
     """Registers the exported policy as an MLflow model and logs the export in the summary run.
 
@@ -258,7 +278,7 @@ def register(best: Best, out: Path, tracking_uri: str) -> str:
 
     mlflow.set_tracking_uri(whole_uri(tracking_uri))
     run_id = read_state(best.folder).get("runs", {}).get(SUMMARY)
-    if run_id is None:
+    if run_id is None or not _is_there(run_id):
         name = best.folder.name
         raise BadInput(f"MLflow has no run of the sweep; first: sweeps/track.py {name}")
     size = TASKS[best.config.task].observation_size

@@ -25,6 +25,11 @@ def interval(cell: Estimate, digits: int = 0) -> str:
     return f"[{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
 
 
+def interval_name(test_seeds: int) -> str:
+    """Returns what the intervals of a test are: of up to four seeds a bootstrap spans them all."""
+    return "95 % interval" if test_seeds > 4 else "lowest, highest"
+
+
 def estimate_lines(
     comparison: Comparison, winner: str | None
 ) -> Iterator[tuple[str, list[tuple[str, str]]]]:
@@ -51,6 +56,11 @@ def improvement_lines(comparison: Comparison) -> Iterator[tuple[str, list[tuple[
 def verdict(comparison: Comparison, winner: str) -> str:
     """Returns what the test says about the winner, in one or two plain sentences."""
     against = _against_score(comparison)
+    if winner == BASELINE and set(comparison.validated) <= {BASELINE}:
+        return (
+            "No configuration came to the validation on fresh seeds, so the hand-tuned baseline is"
+            f" the winner: more trials, or a longer --grace-period, may help.{against}"
+        )
     if winner == BASELINE:
         return (
             "No configuration found was better than the hand-tuned baseline on fresh seeds: the"

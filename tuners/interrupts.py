@@ -1,6 +1,7 @@
 """What asks a driver to stop: Ctrl-C, and the SIGTERM of a shutdown, a batch system or `kill`."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,16 @@ def take_sigterm_as_ctrl_c() -> None:
 
     Ctrl-C stays ignored where it is, as in a script's background.
     """
+    sys.unraisablehook = _tell
     signal.signal(signal.SIGTERM, _ask)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _ask)
+
+
+def _tell(lost: "sys.UnraisableHookArgs") -> None:
+    """Tells of an error that could not be raised, but for ours: ``noticing`` knows of it."""
+    if not isinstance(lost.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
 
 
 def _ask(number: int, frame: Any) -> None:

@@ -169,7 +169,7 @@ class Plan:
         spec = self.spec
         seeds = (
             spec.num_trials * spec.base.ppo.seeds_per_trial
-            + (1 + spec.num_finalists) * spec.validation_seeds
+            + (1 + min(spec.num_finalists, spec.num_trials - 1)) * spec.validation_seeds
             + 3 * spec.test_seeds
         )
         return seeds * spec.base.full_length

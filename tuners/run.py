@@ -26,7 +26,7 @@ from tuners.console import SweepConsole
 from tuners.errors import BadInput
 from tuners.interrupts import noticing
 from tuners.job_names import job_name
-from tuners.layout import COMPARISON_FILE, session_folder
+from tuners.layout import COMPARISON_FILE, REPORT_FILE, session_folder
 from tuners.media import MediaQueue
 from tuners.mirror import Mirror
 from tuners.objectives import Outcome
@@ -100,6 +100,7 @@ def run_sweep(spec: SweepSpec, *, console: Console, address: str | None = None) 
             raise RuntimeError("the sweep ended before its plan did")
         comparisons.append(_conclude(spec, plan))
         if not spec.media:
+            (spec.folder / REPORT_FILE).unlink(missing_ok=True)  # of before the end
             return []
         screen.note("drawing plots, videos and the report")
         return _finish_media(spec, plan, media)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from tuners.config import TrialConfig, parse_config, value_of
+from tuners.describe import active_terms
 from tuners.errors import BadInput
 from tuners.job_names import BASELINE
 from tuners.layout import COMPARISON_FILE
@@ -41,7 +42,7 @@ def extend(spec: SweepSpec, num_trials: int | None) -> SweepSpec:
 def begin_with(spec: SweepSpec, before: SweepSpec) -> SweepSpec:
     """Returns a sweep whose first trials have the best configurations of ``before``.
 
-    What lies outside this sweep's space is left to its searcher.
+    What lies outside this sweep's space is left to its searcher; ``not_taken`` says what.
 
     Raises:
         BadInput: ``before`` is no search or of another task, was judged by the same seeds, or has
@@ -63,11 +64,36 @@ def begin_with(spec: SweepSpec, before: SweepSpec) -> SweepSpec:
         raise BadInput("searcher grid has a place for each of its points; leave --warm-start out")
     if spec.num_trials < 2:
         raise BadInput("num_trials is 1, the baseline; --warm-start needs at least 2")
-    found = [_inside(spec, config) for config in best_configs(before)]
+    best = best_configs(before)
+    if not best:
+        raise BadInput(f"sweep '{before.name}' has no trial that came to its validation")
+    found = [_inside(spec, config) for config in best]
     values = [entries for entries in found if entries][: spec.num_trials - 1]
     if not values:
         raise BadInput(f"sweep '{before.name}' has no trial that lies in this search space")
     return replace(spec, warm_start=before.name, first_values=tuple(values), earlier_seeds=spent)
+
+
+def not_taken(spec: SweepSpec, before: SweepSpec) -> list[str]:
+    """Returns what a sweep that begins with ``before`` does not have of its best, in words.
+
+    A parameter outside this space is drawn by its searcher; one that is not in it stays as the
+    baseline has it.
+    """
+    configs = best_configs(before)[: len(spec.first_values)]
+    drawn, left = set(), set()
+    for config in configs:
+        inside = _inside(spec, config)
+        off = tuple(name.removesuffix("on") for name in inside if inside[name] is False)
+        drawn |= {name for name in spec.space if name not in inside and not name.startswith(off)}
+        last = config.at(config.full_length)
+        left |= {
+            name
+            for name in before.space
+            if name not in spec.space and value_of(last, name) != value_of(spec.base, name)
+        }
+    said = {"outside this space, drawn anew": drawn, "not in it, as in the baseline": left}
+    return [f"{how}: {', '.join(sorted(names))}" for how, names in said.items() if names]
 
 
 def seeds_spent(before: SweepSpec) -> tuple[int, ...]:
@@ -103,6 +129,9 @@ def best_configs(spec: SweepSpec) -> list[TrialConfig]:
 
 
 def _inside(spec: SweepSpec, config: TrialConfig) -> dict[str, Any]:
+    """Returns a configuration's values where they lie in the space; terms it lacks are off."""
     last = config.at(config.full_length)
     values = {name: value_of(last, name) for name in spec.space}
+    on = {f"reward.{term}.on" for term in active_terms(last)}
+    values |= {name: False for name in values if name.endswith(".on") and name not in on}
     return {name: value for name, value in values.items() if spec.space[name].contains(value)}

@@ -484,8 +484,8 @@ def run_link(folder: Path) -> str | None:
     experiment = read_state(folder).get("experiment_id")
     if experiment is None:
         return None
-    name = read_yaml(folder / SPEC_FILE, "description")["spec"]["name"]  # the folder may be moved
-    shown = quote(f"tags.sweep = '{name}'")
+    sweep = read_yaml(folder / SPEC_FILE, "description")["sweep_id"]  # its name may be changed
+    shown = quote(f"tags.sweep_id = '{sweep}'")
     return (
         f"#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"
         f"&searchFilter={shown}"

@@ -17,6 +17,7 @@ from tests.e2e.conftest import Sweep
 from tests.e2e.processes import wait_until
 from tests.e2e.record import mlflow_client, mlflow_runs, trials_once
 from tests.e2e.test_tracking import SERVER, answers, free_port
+from tuners.spec_file import read_spec_file
 
 pytestmark = pytest.mark.slow
 
@@ -107,7 +108,8 @@ def test_the_printed_link_shows_the_curves_of_every_trial(smoke, pages, page):
     for trial in trials_once(smoke.folder):
         page.get_by_text(trial, exact=False).first.wait_for()
     searched = page.locator("input").evaluate_all("inputs => inputs.map(input => input.value)")
-    assert f"tags.sweep = '{smoke.name}'" in searched, "other sweeps are left out"
+    wanted = f"tags.sweep_id = '{read_spec_file(smoke.folder)['sweep_id']}'"
+    assert wanted in searched, "other sweeps are left out"
     page.get_by_text("Step", exact=True).first.wait_for()
     page.wait_for_timeout(2000)
     save_screenshot(page, "mlflow_charts")

@@ -62,9 +62,11 @@ def test_a_worker_compiles_once_for_each_value_of_a_static_parameter(ran):
 
 def test_an_ended_sweep_is_not_trained_again(ran, ray_address):
     before = segments_once(ran.spec.folder)
+    (report := ran.spec.folder / "report.html").write_text("not finished")
     again = run_quietly(ran.spec, ray_address, resume=True)
     assert segments_once(ran.spec.folder) == before
     assert repr(again.result.comparison) == repr(ran.result.comparison)  # NaN in it too
+    assert not report.exists(), "it was of before the end"
 
 
 def test_an_unfit_cluster_is_refused_before_the_first_trial(ray_address, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from rlcore.ppo.train import policy_of
 from tests.tuners.small import CONFIG, refusal, small_spec, trial_row
 from tuners.config import TrialConfig, load_config
 from tuners.evaluation import evaluate_export
-from tuners.export import EXPORTERS, check_out, export, load_best
+from tuners.export import EXPORTERS, check_out, export, load_best, register
 from tuners.layout import STATE_FILE
 from tuners.results import ResultsWriter
 from tuners.spec import prepare
@@ -64,6 +64,7 @@ def comparison(config):
         "table": {"trial-001": dict.fromkeys(COLUMNS, cell)},
         "best_trial": BEST_TRIAL,
         "test_seeds": 2,
+        "num_trials": 4,
     }
 
 
@@ -148,7 +149,7 @@ def test_the_policy_runs_with_numpy_alone(sweep, exported, tmp_path):
 def test_the_readme_says_what_it_is_and_its_example_runs(exported):
     text = (exported / "README.md").read_text()
     assert "scored 870 of 1000" in text
-    assert "95 % interval 860 to 880" in text
+    assert "lowest, highest [860, 880]" in text
     assert "(10001)" in text
     for name in FILES - {"README.md"}:
         assert f"`{name}`" in text
@@ -204,6 +205,26 @@ def test_a_sweep_that_has_not_finished_is_refused(tmp_path):
         "sweep 'mine' has not finished: let the script that began it go on with it (--resume mine)"
         in message
     )
+
+
+def test_a_sweep_that_is_being_extended_is_refused(changed):
+    entries = json.loads((changed.folder / "comparison.json").read_text())
+    (changed.folder / "comparison.json").write_text(json.dumps(entries | {"num_trials": 2}))
+    assert "has not finished" in refusal(load_best, changed.folder)
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's
+def test_a_run_that_mlflow_has_lost_is_written_first(changed, exported, tmp_path):
+    uri = f"sqlite:///{tmp_path}/empty.db"
+    state = {"experiment_id": "1", "experiment": "a", "runs": {"sweep": "0" * 32}, "files": []}
+    lost = {"tracking_uri": uri, "described": [], "logged": {}, "ended": []}
+    path = changed.folder / "mlflow.json"
+    path.write_text(json.dumps(state | lost))
+    try:
+        message = refusal(register, load_best(changed.folder), exported, uri)
+    finally:
+        path.unlink()
+    assert message == "MLflow has no run of the sweep; first: sweeps/track.py sweep"
 
 
 def damage(path):

@@ -1,9 +1,12 @@
 """The final table as a person reads it, and the verdict on it."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from tuners.final_table import improvement_lines, verdict
-from tuners.validate import COLUMNS, Comparison, Estimate
+from tuners.final_table import improvement_lines, interval_name, verdict
+from tuners.validate import COLUMNS, Comparison, Estimate, estimate
 
 FINAL_SCORE, AREA, STEPS = (column.title for column in COLUMNS.values())
 EVEN, BETTER, WORSE = Estimate(0.6, 0.4, 0.8), Estimate(0.8, 0.51, 1.0), Estimate(0.2, 0.0, 0.49)
@@ -14,7 +17,8 @@ def compared(**others):
     """A comparison of trial-001 with other rows, each by the columns that are not even."""
     rows = dict.fromkeys(("trial-001", "baseline", "task_score"), CELLS)
     improvement = {row: dict.fromkeys(COLUMNS, EVEN) | columns for row, columns in others.items()}
-    return Comparison(rows, improvement, 0.0, {}, 8)
+    validated = {"baseline": 700.0, "trial-001": 600.0}
+    return Comparison(rows, improvement, 0.0, validated, 8)
 
 
 def verdict_on(**columns):
@@ -25,6 +29,22 @@ def test_the_verdict_on_a_baseline_that_won():
     said = verdict(compared(task_score={"area": WORSE}), "baseline")
     assert said.startswith("No configuration found was better than the hand-tuned baseline")
     assert said.endswith(f"it is worse in: {AREA}.")
+
+
+def test_the_verdict_where_nothing_was_tried_on_fresh_seeds():
+    alone = replace(compared(), validated={"baseline": 700.0})
+    assert verdict(alone, "baseline").startswith("No configuration came to the validation")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "name"), [(2, "lowest, highest"), (4, "lowest, highest"), (5, "95 % interval")]
+)
+def test_intervals_of_few_seeds_are_called_what_they_are(seeds, name):
+    assert interval_name(seeds) == name
+    values = np.array([100.0, 300.0, 700.0, 900.0, 950.0])[:seeds]
+    found = estimate(values)
+    spans_all = np.allclose([found.low, found.high], [values.min(), values.max()])
+    assert spans_all == (name == "lowest, highest")
 
 
 def test_the_verdict_on_a_clear_win():

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 
 import pytest
@@ -13,6 +14,7 @@ from tuners.interrupts import noticing, take_sigterm_as_ctrl_c
 def handlers(monkeypatch):
     """Puts back those of pytest; nobody has been asked to stop."""
     monkeypatch.setattr("tuners.interrupts._asked", threading.Event())
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     yield
@@ -35,6 +37,20 @@ def test_what_was_lost_is_raised_before_anything_is_begun(number):
         signal.raise_signal(number)
     with pytest.raises(KeyboardInterrupt), noticing(threading.Event()):
         raise AssertionError("it began")
+
+
+def test_of_what_was_lost_no_traceback_is_printed_but_of_other_errors(capsys):
+    take_sigterm_as_ctrl_c()
+    for error in (KeyboardInterrupt, ZeroDivisionError):
+
+        class Callback:
+            def __del__(self, error: type[BaseException] = error) -> None:
+                raise error
+
+        Callback()
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError" in said
+    assert "KeyboardInterrupt" not in said
 
 
 def test_a_ctrl_c_that_is_ignored_stays_so():

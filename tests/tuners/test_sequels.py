@@ -9,8 +9,15 @@ from tests.tuners.small import SEGMENT, SPACE, budget, names, refusal, small_spe
 from tuners.layout import COMPARISON_FILE
 from tuners.phases import Plan
 from tuners.results import ResultsWriter, config_json
-from tuners.sequels import _inside, begin_with, best_configs, extend, seeds_spent
-from tuners.space import Choice, Uniform
+from tuners.sequels import (
+    _inside,
+    begin_with,
+    best_configs,
+    extend,
+    not_taken,
+    seeds_spent,
+)
+from tuners.space import Choice, LogUniform, Uniform
 from tuners.spec import load_spec, prepare
 from tuners.tracking import origin
 
@@ -105,8 +112,31 @@ def test_a_warm_start_leaves_out_what_lies_outside(finished, tmp_path):
     spec = begin_with(small_spec(tmp_path, name="next", seed=1, space=wider), other)
     best = values_of(plan, "trial-002") | {"gamma": 0.99}
     assert dict(spec.first_values[0]) == best, "the other's peak weighs 1.5: it is drawn"
+    assert not_taken(spec, other) == ["outside this space, drawn anew: reward.peak.weight"]
     nothing = small_spec(tmp_path, name="next", seed=1, space={"gamma": Choice((0.5, 0.6))})
     assert "no trial that lies in this search space" in refusal(begin_with, nothing, other)
+
+
+def test_a_term_that_the_best_had_not_begins_switched_off(finished, tmp_path):
+    """Its weight of 0 lies in no logarithmic space: a random one would make another reward."""
+    other, _ = finished
+    space = {
+        "reward.calm.on": Choice((True, False)),
+        "reward.calm.weight": LogUniform(0.01, 1.0),
+        "reward.calm.margin": Uniform(1.0, 9.0),
+        "reward.cos.on": Choice((True, False)),
+    }
+    spec = begin_with(small_spec(tmp_path, name="next", seed=1, space=space), other)
+    assert spec.first_values[0]["reward.calm.on"] is False
+    assert spec.first_values[0]["reward.cos.on"] is True, "the baseline has it"
+    assert not_taken(spec, other) == ["not in it, as in the baseline: learning_rate"]
+
+
+def test_a_sweep_without_a_finalist_gives_nothing(finished, tmp_path):
+    other, _ = finished
+    conclude(other, {"baseline": 100.0})
+    following = small_spec(tmp_path, name="next", seed=1)
+    assert "no trial that came to its validation" in refusal(begin_with, following, other)
 
 
 def test_a_warm_start_from_a_sweep_that_still_runs_takes_what_trained_to_the_end(finished):

@@ -615,7 +615,7 @@ def test_params_are_named_as_in_a_search_space():
 
 
 def test_the_link_to_a_sweep_in_mlflows_pages(tmp_path):
-    """Also where its folder was renamed: the runs have the name that it began with."""
+    """By what stays when its folder is renamed, and more trials are added under the new name."""
     spec = small_spec(tmp_path, name="mine")
     prepare(spec, resume=False)
     assert run_link(spec.folder) is None
@@ -624,4 +624,5 @@ def test_the_link_to_a_sweep_in_mlflows_pages(tmp_path):
     state |= {"described": [], "ended": [], "files": []}
     (folder / "mlflow.json").write_text(json.dumps(state))
     assert run_link(folder).startswith("#/experiments/7/runs")
-    assert run_link(folder).endswith("&searchFilter=tags.sweep%20%3D%20%27mine%27")
+    known_by = yaml.safe_load((folder / "sweep.yaml").read_text())["sweep_id"]
+    assert run_link(folder).endswith(f"&searchFilter=tags.sweep_id%20%3D%20%27{known_by}%27")

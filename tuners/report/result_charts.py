@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tuners.final_table import interval_name
 from tuners.job_names import BASELINE, TASK_SCORE
 from tuners.objectives import first_front
 from tuners.report.charts import (
@@ -59,7 +60,8 @@ def seeds_chart(record: SweepRecord) -> Chart | None:
     seeds = len(values[rows[0]]["area"])
     return Chart(
         "test_seeds",
-        f"Every test seed is a dot: {seeds} a row, with interquartile mean and 95 % interval",
+        f"Every test seed is a dot: {seeds} a row, with interquartile mean and"
+        f" {interval_name(seeds)}",
         panels,
         columns=len(panels),
         row_height=80 + 70 * len(rows),

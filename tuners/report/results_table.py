@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tuners.config import value_of
-from tuners.final_table import estimate_lines, improvement_lines
+from tuners.final_table import estimate_lines, improvement_lines, interval_name
 from tuners.job_names import BASELINE
 from tuners.objectives import objective_text
 from tuners.report.charts import Chart
@@ -22,8 +22,8 @@ def about_test(record: SweepRecord, charts: Mapping[str, Chart | None]) -> Itera
     if record.comparison is not None:
         yield _test_table(record)
         yield paragraph(
-            f"Interquartile means over {record.comparison.test_seeds} test seeds with bootstrap"
-            " 95 % intervals."
+            f"Interquartile means over {record.comparison.test_seeds} test seeds with"
+            f" {interval_name(record.comparison.test_seeds)} (bootstrap)."
             + (" Nothing was chosen by these seeds." if not record.spec.extensions else ""),
             "note",
         )
@@ -51,7 +51,8 @@ def _test_table(record: SweepRecord) -> str:
 def _finalists(record: SweepRecord) -> Iterator[str]:
     """Yields each finalist's objective and final score in the three phases."""
     if not record.finalists:
-        yield paragraph("The search has no finalist yet.", "soft")
+        yet = "" if record.comparison is not None else " yet"
+        yield paragraph(f"The search has no finalist{yet}.", "soft")
         return
     phases = ("search", "validation", "test")
     found = {phase: _means(record, phase) for phase in phases}

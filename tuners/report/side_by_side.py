@@ -18,7 +18,8 @@ from tuners.spec import check_is_search
 from tuners.validate import COLUMNS
 
 TITLES = (
-    *("searcher", "scheduler", "objective", "trials", "env_steps of the search", "winner"),
+    *("searcher", "scheduler", "objective", "trials", "seeds x env_steps a trial"),
+    *("env_steps of the search", "winner"),
     *(column.title for column in COLUMNS.values()),
     *(f"P(beats {BASELINE})", "over-tuning gap"),
 )
@@ -131,6 +132,7 @@ def _column(record: SweepRecord) -> list[Cell]:
         spec.scheduler,
         spec.objective,
         f"{len(record.ended)} of {spec.num_trials}" if found is None else str(spec.num_trials),
+        f"{spec.base.ppo.seeds_per_trial} x {spec.base.full_length / 1e6:.2f} M",
         f"{env_steps_of_search(record) / 1e6:.2f} M",
         winner or "not finished",
         *figures,

@@ -43,6 +43,7 @@ def test_the_table_has_what_there_is(records):
     assert lines["searcher"] == ["random", "tpe"]
     assert lines["scheduler"] == ["asha", "none"]
     assert lines["trials"] == ["12", "0 of 12"]
+    assert lines["seeds x env_steps a trial"] == ["2 x 0.01 M"] * 2
     assert lines["winner"] == [WINNER, "not finished"]
     assert lines["final score"][0][0] == "735"
     assert lines["final score"][1] == ("–", "")

@@ -204,7 +204,8 @@ def test_a_baseline_that_won_is_said_to_have_won(tmp_path):
     for phase, name in (("search", "trial-000"), ("test", "test-baseline-0")):
         tables.trial(name, curve(800.0), phase=phase, row="baseline")
     page = Page(write_report(tables.conclude("baseline", 20.0)))
-    assert "the baseline itself is the winner" in page.text
+    assert "the hand-tuned baseline is the winner" in page.text
+    assert "The search has no finalist." in page.text
     assert "Nothing: the hand-tuned baseline won." in page.sections["changes"]
 
 
