@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def asha(spec: "SweepSpec") -> "TrialScheduler":
     """Returns asynchronous successive halving with one bracket (after Li et al. 2020).
 
-    In Ray's variant a trial is compared once, as it comes to a rung, with those that came before it:
+    In Ray's variant a trial is compared once, as it comes to a rung, with those that came before:
     the first goes on, and none is paused and taken up later.
     """
     from tuners.stopping import SearchPhaseASHA
