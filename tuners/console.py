@@ -29,7 +29,6 @@ class SweepConsole:
         self._console = console
         self._begun = time.monotonic()
         self._latest: dict[str, dict[str, Any]] = {}
-        self._ended: dict[str, dict[str, Any]] = {}
         self._steps: dict[str, int] = {}
         self._trained = 0  # the sum of these
         # Of jobs that have ended: the phase, and env_steps as if trained to the end.
@@ -86,8 +85,6 @@ class SweepConsole:
             self._pace.append((time.monotonic(), self._trained))
             while self._pace[-1][0] - self._pace[0][0] > _RATE_WINDOW:
                 self._pace.popleft()
-        elif event == "ended":
-            self._ended[row["trial"]] = row
         if not self._console.is_interactive and time.monotonic() - self._printed > PLAIN_EVERY:
             self._printed = time.monotonic()
             self._console.print(self._line())
@@ -124,14 +121,23 @@ class SweepConsole:
         for title in ("best of the search", "objective", "env_steps", "ended by"):
             table.add_column(title, justify="left" if title.startswith("best") else "right")
         for row in self._ranked()[:BEST_SHOWN]:
-            ended = self._ended.get(row["trial"], {}).get("stop_reason") or "running"
+            outcome = self._plan.outcomes.get(row["trial"])
+            ended = "running" if outcome is None else outcome.stop_reason
             name = f"{row['trial']} (baseline)" if row["trial"] == FIRST_TRIAL else row["trial"]
             table.add_row(name, objective_text(row["objective"]), f"{row['env_steps']:,}", ended)
         return table
 
     def _ranked(self) -> list[dict[str, Any]]:
-        searched = [row for row in list(self._latest.values()) if row["phase"] == "search"]
-        return sorted(searched, key=lambda row: -row["objective"])
+        """Returns the last reports of the search, best first; of an earlier run what is known."""
+        self._count_ended()
+        known = {
+            name: {"trial": name, "objective": outcome.objective, "env_steps": outcome.env_steps}
+            for name, outcome in list(self._plan.outcomes.items())
+            if self._phases.get(name) == "search" and outcome.stop_reason != "error"
+        }
+        latest = list(self._latest.values())
+        searched = known | {row["trial"]: row for row in latest if row["phase"] == "search"}
+        return sorted(searched.values(), key=lambda row: -row["objective"])
 
     def _phase(self) -> str:
         self._count_ended()

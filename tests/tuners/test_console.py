@@ -107,6 +107,7 @@ def test_the_time_left_of_a_resumed_sweep_counts_this_runs_work_only(tmp_path, m
     screen.segment(job.name, 2, phase="validation")
     screen.segment(job.name, 4, phase="validation", after=10.0)
     assert "  50%" in screen.lines[-1]
+    assert "best trial-000 1.00 " in screen.lines[-1], "of the run before"
     assert number(r"about (\d+) s left", screen.lines[-1]) == pytest.approx(90.0, abs=15.0)
 
 
