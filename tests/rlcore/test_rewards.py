@@ -327,7 +327,7 @@ def test_batches_of_any_shape(task):
     ("value", "given"), [(jnp.ones((3, 2, 1)), "(3, 2, 1)"), (jnp.ones(()), "()"), (None, "None")]
 )
 def test_a_term_of_another_shape_than_its_states_is_named(value, given):
-    """(3, 2, 1), of an action that is not indexed, would be added to (3, 2) without a word."""
+    """(3, 2, 1) is of an action that is not indexed."""
     batch = jax.tree.map(lambda leaf: jnp.full((3, 2), leaf), AFTER)
     terms = {"wide": Term(lambda *_: value)}
     with pytest.raises(TypeError, match=r"'wide' gives " + re.escape(given) + r".*\(3, 2\)$"):
