@@ -10,6 +10,7 @@ from tuners.job_names import BASELINE
 from tuners.layout import COMPARISON_FILE
 from tuners.objectives import Outcome, ranked
 from tuners.results import read_trials
+from tuners.space import Choice, Domain
 from tuners.spec import SweepSpec, check_is_search
 from tuners.validate import read_comparison
 
@@ -42,7 +43,7 @@ def extend(spec: SweepSpec, num_trials: int | None) -> SweepSpec:
 def begin_with(spec: SweepSpec, before: SweepSpec) -> SweepSpec:
     """Returns a sweep whose first trials have the best configurations of ``before``.
 
-    What lies outside this sweep's space is left to its searcher; ``not_taken`` says what.
+    ``not_taken`` says what this sweep's space has no place for.
 
     Raises:
         BadInput: ``before`` is no search or of another task, was judged by the same seeds, or has
@@ -77,22 +78,26 @@ def begin_with(spec: SweepSpec, before: SweepSpec) -> SweepSpec:
 def not_taken(spec: SweepSpec, before: SweepSpec) -> list[str]:
     """Returns what a sweep that begins with ``before`` does not have of its best, in words.
 
-    A parameter outside this space is drawn by its searcher; one that is not in it stays as the
-    baseline has it.
+    A number outside this space begins at its edge; a choice that it does not offer is drawn by its
+    searcher; a parameter that is not in it stays as the baseline has it.
     """
-    configs = best_configs(before)[: len(spec.first_values)]
-    drawn, left = set(), set()
-    for config in configs:
-        inside = _inside(spec, config)
+    moved, drawn, left = set(), set(), set()
+    for config in best_configs(before)[: len(spec.first_values)]:
+        inside, last = _inside(spec, config), config.at(config.full_length)
         off = tuple(name.removesuffix("on") for name in inside if inside[name] is False)
-        drawn |= {name for name in spec.space if name not in inside and not name.startswith(off)}
-        last = config.at(config.full_length)
-        left |= {
-            name
-            for name in before.space
-            if name not in spec.space and value_of(last, name) != value_of(spec.base, name)
-        }
-    said = {"outside this space, drawn anew": drawn, "not in it, as in the baseline": left}
+        for name in spec.space:
+            if name not in inside:
+                drawn.add(name)
+            elif inside[name] != value_of(last, name) and not name.startswith(off):
+                moved.add(name)
+        for name in before.space:
+            if name not in spec.space and value_of(last, name) != value_of(spec.base, name):
+                left.add(name)
+    said = {
+        "outside this space, begun at its edge": moved,
+        "not among its choices, drawn anew": drawn,
+        "not in it, as in the baseline": left,
+    }
     return [f"{how}: {', '.join(sorted(names))}" for how, names in said.items() if names]
 
 
@@ -129,9 +134,21 @@ def best_configs(spec: SweepSpec) -> list[TrialConfig]:
 
 
 def _inside(spec: SweepSpec, config: TrialConfig) -> dict[str, Any]:
-    """Returns a configuration's values where they lie in the space; terms it lacks are off."""
+    """Returns a configuration's values, numbers as near as the space has them, terms it lacks off.
+
+    A choice that the space does not offer is left out.
+    """
     last = config.at(config.full_length)
     values = {name: value_of(last, name) for name in spec.space}
     on = {f"reward.{term}.on" for term in active_terms(last)}
     values |= {name: False for name in values if name.endswith(".on") and name not in on}
-    return {name: value for name, value in values.items() if spec.space[name].contains(value)}
+    nearest = {name: _nearest(spec.space[name], value) for name, value in values.items()}
+    return {name: value for name, value in nearest.items() if value is not None}
+
+
+def _nearest(domain: Domain, value: Any) -> Any:
+    if domain.contains(value):
+        return value
+    if isinstance(domain, Choice):
+        return None
+    return min(domain.extremes(), key=lambda edge: abs(edge - value))

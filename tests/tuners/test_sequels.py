@@ -106,13 +106,17 @@ def test_a_warm_start_begins_with_the_best_of_another_sweep(finished, tmp_path):
     assert load_spec(spec.folder) == spec
 
 
-def test_a_warm_start_leaves_out_what_lies_outside(finished, tmp_path):
+def test_a_warm_start_begins_as_near_as_its_space_comes(finished, tmp_path):
     other, plan = finished
     wider = {"gamma": Choice((0.98, 0.99)), "reward.peak.weight": Uniform(0.0, 1.0), **SPACE}
+    wider["hidden_sizes"] = Choice(((8,), (9,)))
     spec = begin_with(small_spec(tmp_path, name="next", seed=1, space=wider), other)
-    best = values_of(plan, "trial-002") | {"gamma": 0.99}
-    assert dict(spec.first_values[0]) == best, "the other's peak weighs 1.5: it is drawn"
-    assert not_taken(spec, other) == ["outside this space, drawn anew: reward.peak.weight"]
+    best = values_of(plan, "trial-002") | {"gamma": 0.99, "reward.peak.weight": 1.0}
+    assert dict(spec.first_values[0]) == best, "the other's peak weighs 1.5"
+    assert not_taken(spec, other) == [
+        "outside this space, begun at its edge: reward.peak.weight",
+        "not among its choices, drawn anew: hidden_sizes",
+    ]
     nothing = small_spec(tmp_path, name="next", seed=1, space={"gamma": Choice((0.5, 0.6))})
     assert "no trial that lies in this search space" in refusal(begin_with, nothing, other)
 
