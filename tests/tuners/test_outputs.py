@@ -44,8 +44,9 @@ def test_a_store_that_is_a_folder_is_refused(tmp_path):
     assert str(tmp_path) in refusal(check_tracking_uri, f"sqlite:///{tmp_path}")
 
 
+# Of a null a Python says that it is a byte, the next a character.
 @pytest.mark.parametrize(
-    ("name", "said"), [("x" * 300, "File name too long"), ("a\0b", "embedded null byte")]
+    ("name", "said"), [("x" * 300, "File name too long"), ("a\0b", "embedded null ")]
 )
 def test_a_name_that_cannot_be_is_refused(tmp_path, name, said):
     assert said in refusal(check_writable, tmp_path / name, "output folder")
