@@ -73,10 +73,7 @@ def run_search(
     apply_ray_settings(flags.address)
     console = make_console()
     check_address_joinable(flags.address, f"sweeps/{Path(script).name}")
-    spec = _make_spec(flags, default_space, searcher)
-    if flags.warm_start is not None:
-        for line in not_taken(spec, _find(flags, flags.warm_start)):
-            console.print(f"The best of '{flags.warm_start}' are taken but for what is {line}.")
+    spec = _make_spec(flags, default_space, searcher, console)
     try:
         with driving(spec.folder, is_new=flags.resume is None and flags.extend is None):
             if flags.extend is not None:
@@ -134,7 +131,10 @@ def check_address_joinable(address: str | None, script: str) -> None:
 
 
 def _make_spec(
-    flags: Flags, default_space: Callable[[str], Mapping[str, Domain]], searcher: str
+    flags: Flags,
+    default_space: Callable[[str], Mapping[str, Domain]],
+    searcher: str,
+    console: Console,
 ) -> SweepSpec:
     """Returns the sweep to run; its folder is there and fits.
 
@@ -147,8 +147,12 @@ def _make_spec(
     if not goes_on:
         if flags.searcher is None and flags.scheduler != "pbt":  # which searches by itself
             flags = replace(flags, searcher=searcher)
-        spec = _fresh(flags, default_space)
+        before = None if flags.warm_start is None else _find(flags, flags.warm_start)
+        spec = _fresh(flags, default_space, before)
         prepare(spec, resume=False)
+        if before is not None:
+            for line in not_taken(spec, before):
+                console.print(f"The best of '{before.name}' are taken but for what is {line}.")
         return spec
     (how,) = goes_on
     free = {how, "runs_dir", "storage", "address", *(["num_trials"] if how == "extend" else [])}
@@ -160,9 +164,12 @@ def _make_spec(
     return spec
 
 
-def _fresh(flags: Flags, default_space: Callable[[str], Mapping[str, Domain]]) -> SweepSpec:
+def _fresh(
+    flags: Flags,
+    default_space: Callable[[str], Mapping[str, Domain]],
+    before: SweepSpec | None,
+) -> SweepSpec:
     given = {name: value for name, value in vars(flags).items() if name not in _NOT_SETTINGS}
-    before = None if flags.warm_start is None else _find(flags, flags.warm_start)
     if before is not None and flags.seed is None:
         given["seed"] = max(seeds_spent(before)) + 1  # those chose what it begins with
     space = load_space(flags.space) if flags.space is not None else default_space(flags.task)

@@ -13,7 +13,6 @@ from rlcore.tasks.dynamics import CartPoleState
 from rlcore.video import load_recording
 from tuners.config import TrialConfig, parse_config, value_of
 from tuners.layout import RECORDING_FILE
-from tuners.programs import parameters_of
 from tuners.results import read_trials
 from tuners.spec import SweepSpec
 from tuners.store import fetch
@@ -103,6 +102,10 @@ def likeness_to_score(spec: SweepSpec, row: str) -> str | None:
 
 
 def _rewards(config: TrialConfig, recordings: list[Any]) -> np.ndarray:
+    from tuners.programs import (
+        parameters_of,  # brings the trainer, which scripts need not begin with
+    )
+
     task, hyperparameters, params = parameters_of(config.at(config.full_length))
 
     @jax.jit

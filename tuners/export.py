@@ -26,7 +26,6 @@ from tuners.config import TrialConfig
 from tuners.errors import BadInput
 from tuners.final_table import interval_name
 from tuners.layout import (
-    COMPARISON_FILE,
     RECORDING_FILE,
     STATE_FILE,
     TRIALS_FILE,
@@ -38,7 +37,7 @@ from tuners.results import read_trials
 from tuners.spec import check_is_search, load_spec
 from tuners.store import fetch
 from tuners.tracking import SUMMARY, read_state
-from tuners.validate import best_seed, read_comparison
+from tuners.validate import best_seed, read_conclusion
 
 
 @dataclass(frozen=True)
@@ -70,18 +69,15 @@ def load_best(folder: Path) -> Best:
     Raises:
         BadInput: it is no search or has not finished, or its checkpoint is gone or damaged.
     """
-    unfinished = BadInput(
-        f"sweep '{folder.name}' has not finished: let the script that began it go on"
-        f" with it (--resume {folder.name})"
-    )
     spec = load_spec(folder)
-    if not (folder / COMPARISON_FILE).exists():
+    needed = ("sweep", "winner", "table", "best_trial", "test_seeds", "config")
+    comparison = read_conclusion(folder, spec.num_trials, *needed)
+    if comparison is None:
         check_is_search(spec)
-        raise unfinished
-    needed = ("sweep", "winner", "table", "best_trial", "test_seeds", "config", "num_trials")
-    comparison = read_comparison(folder, *needed)
-    if comparison["num_trials"] != spec.num_trials:  # it is being extended
-        raise unfinished
+        raise BadInput(
+            f"sweep '{folder.name}' has not finished: let the script that began it go on"
+            f" with it (--resume {folder.name})"
+        )
     name, config = comparison["best_trial"], TrialConfig.from_dict(comparison["config"])
     trial = {t["trial"]: t for t in read_trials(folder)}.get(name)
     if trial is None or trial["checkpoint"] is None:

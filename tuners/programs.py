@@ -83,12 +83,12 @@ def check_traceable(config: TrialConfig) -> None:
 
 
 def _place_of(error: Exception) -> str:
-    """Returns the last line of this project's that led to an error."""
-    project = Path(rlcore.__file__).parents[1]
+    """Returns the last line of ``rlcore`` that led to an error."""
+    package = Path(rlcore.__file__).parent
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
-        if path.is_relative_to(project / "rlcore"):
-            return f"{path.relative_to(project)}, line {frame.lineno}: "
+        if path.is_relative_to(package):
+            return f"{path.relative_to(package.parent)}, line {frame.lineno}: "
     return ""
 
 

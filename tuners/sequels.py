@@ -12,7 +12,7 @@ from tuners.objectives import Outcome, ranked
 from tuners.results import read_trials
 from tuners.space import Choice, Domain
 from tuners.spec import SweepSpec, check_is_search
-from tuners.validate import read_comparison
+from tuners.validate import read_comparison, read_conclusion
 
 
 def extend(spec: SweepSpec, num_trials: int | None) -> SweepSpec:
@@ -27,9 +27,7 @@ def extend(spec: SweepSpec, num_trials: int | None) -> SweepSpec:
         raise BadInput("--extend needs --num-trials, the trials to add: a number of at least 1")
     if spec.scheduler == "pbt":
         raise BadInput(f"sweep '{spec.name}' is of scheduler pbt: its population trained together")
-    comparison = spec.folder / COMPARISON_FILE
-    done = read_comparison(spec.folder, "num_trials")["num_trials"] if comparison.exists() else 0
-    if done != spec.num_trials:
+    if read_conclusion(spec.folder, spec.num_trials) is None:
         raise BadInput(f"sweep '{spec.name}' is not finished; first: --resume {spec.name}")
     extended = replace(
         spec,

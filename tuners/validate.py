@@ -270,6 +270,17 @@ def read_comparison(folder: Path, *needed: str) -> dict[str, Any]:
     return dict(entries)
 
 
+def read_conclusion(folder: Path, num_trials: int, *needed: str) -> dict[str, Any] | None:
+    """Returns what ``read_comparison`` does, of a sweep that has finished; else None.
+
+    One that is being extended has the comparison of fewer trials.
+    """
+    if not (folder / COMPARISON_FILE).exists():
+        return None
+    entries = read_comparison(folder, "num_trials", *needed)
+    return entries if entries["num_trials"] == num_trials else None
+
+
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float)  # NaN is one here
 

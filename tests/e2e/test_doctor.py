@@ -46,7 +46,8 @@ def quick_check(runs_dir, tracking_uri=None, *, timeout=PATIENCE, **how):
     return doctor.diagnose(runs_dir, tracking_uri, timeout=timeout, trains=False, **how).faults
 
 
-diagnose = partial(doctor.diagnose, timeout=PATIENCE)
+PATIENTLY = {"timeout": PATIENCE}
+diagnose = partial(doctor.diagnose, **PATIENTLY)
 
 OF_ITS_OWN = Path("/proc/self/cwd/store")
 if not OF_ITS_OWN.parent.exists():
@@ -147,8 +148,13 @@ def test_a_store_that_is_not_shared(nodes):
         assert os.listdir(nodes.folder / name / "store") == [], "nothing is left"
 
 
-def test_a_store_with_an_address_is_looked_at_in_the_place_of_the_drivers_folder(tmp_path):
+def test_a_store_with_an_address_is_looked_at_in_the_place_of_the_drivers_folder(
+    tmp_path, monkeypatch
+):
     """The folder of sweeps is then the head's own, and no worker sees it."""
+    monkeypatch.setattr(
+        run, "diagnose", lambda *given, **how: doctor.diagnose(*given, **how | PATIENTLY)
+    )
     spec = small_spec(OF_ITS_OWN, storage=f"file://{tmp_path}/runs")
     run.refuse_if_unfit(spec)
     with pytest.raises(BadInput, match="the store is not shared"):

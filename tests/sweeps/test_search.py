@@ -60,10 +60,10 @@ def test_the_environment_decides(machine):
 
 @pytest.mark.parametrize(("given", "seed"), [(None, 5), (7, 7)])
 def test_a_warm_start_has_seeds_of_its_own(tmp_path, monkeypatch, given, seed):
-    monkeypatch.setattr(search, "_find", lambda flags, name: small_spec(tmp_path, seed=4))
+    before = small_spec(tmp_path, seed=4)
     monkeypatch.setattr(search, "begin_with", lambda spec, before: spec)
     flags = Flags(preset="smoke", runs_dir=tmp_path, warm_start="before", seed=given)
-    assert search._fresh(flags, reward_space).seed == seed
+    assert search._fresh(flags, reward_space, before).seed == seed
 
 
 def test_a_run_of_a_config_is_named_after_its_task(tmp_path):

@@ -1,5 +1,7 @@
 """Places that results could not go to are refused."""
 
+import re
+
 import pytest
 
 from tests.tuners.small import refusal
@@ -44,12 +46,15 @@ def test_a_store_that_is_a_folder_is_refused(tmp_path):
     assert str(tmp_path) in refusal(check_tracking_uri, f"sqlite:///{tmp_path}")
 
 
-# Of a null a Python says that it is a byte, the next a character.
 @pytest.mark.parametrize(
-    ("name", "said"), [("x" * 300, "File name too long"), ("a\0b", "embedded null ")]
+    ("name", "said"),
+    [
+        ("x" * 300, "File name too long"),
+        ("a\0b", "embedded null (byte|character in path)"),  # as this Python says it
+    ],
 )
 def test_a_name_that_cannot_be_is_refused(tmp_path, name, said):
-    assert said in refusal(check_writable, tmp_path / name, "output folder")
+    assert re.search(said, refusal(check_writable, tmp_path / name, "output folder"))
 
 
 def test_a_place_however_deep_can_be_written(tmp_path):

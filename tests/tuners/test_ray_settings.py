@@ -3,18 +3,13 @@
 import os
 import socket
 import sys
-from types import SimpleNamespace
 
-import jax
 import pytest
-from jax._src import xla_bridge
 from ray._common.usage.usage_lib import usage_stats_enabled
 from ray._common.utils import get_default_ray_temp_dir
 from ray.tune.execution import class_cache
 
 from tests.tuners.small import refusal
-from tuners.cluster.examination import NodeFacts, look_for_devices
-from tuners.gpu import UnusableGPU, gpu_environment, require_gpu
 from tuners.ray_settings import (
     LOCAL,
     ONE_MACHINE,
@@ -93,57 +88,6 @@ def test_an_environment_may_ask_for_a_ray_of_its_own_too(environment):
     assert not usage_stats_enabled()
     assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
     assert joins_cluster("127.0.0.1:6379"), "an address that is given comes first"
-
-
-def test_a_gpu_is_named_to_jax_unless_the_cpu_was_asked_for(environment):
-    environment.setenv("JAX_PLATFORMS", "")
-    assert gpu_environment("float32")["JAX_PLATFORMS"] == "cuda,cpu"
-    environment.setenv("JAX_PLATFORMS", "cpu")
-    assert gpu_environment("float32")["JAX_PLATFORMS"] == "cpu"
-
-
-def test_a_cpu_in_place_of_a_gpu_is_an_error_unless_it_was_asked_for(environment):
-    """JAX itself, which has the CPU alone in this process, says nothing."""
-    for platforms in ("", "cuda,cpu"):
-        environment.setenv("JAX_PLATFORMS", platforms)
-        with pytest.raises(UnusableGPU) as raised:
-            require_gpu()
-        assert str(raised.value).startswith(f"JAX has no GPU on {socket.gethostname()}: ")
-    environment.setenv("JAX_PLATFORMS", "cpu")
-    require_gpu()
-
-
-def test_a_gpu_that_jax_has_is_taken(environment):
-    environment.setenv("JAX_PLATFORMS", "cuda,cpu")
-    environment.setattr(jax, "devices", lambda: [SimpleNamespace(platform="gpu")])
-    require_gpu()
-
-
-def test_why_a_gpu_does_not_start_is_said_in_one_line(environment):
-    def fail():
-        raise RuntimeError("Unable to initialize backend 'cuda':\n no memory")
-
-    environment.setenv("JAX_PLATFORMS", "cuda,cpu")
-    environment.setattr(jax, "devices", fail)
-    with pytest.raises(UnusableGPU, match="Unable to initialize backend 'cuda': no memory"):
-        require_gpu()
-
-
-def test_why_a_plugin_did_not_start_is_said_although_jax_only_logs_it(environment):
-    def devices():
-        try:
-            raise RuntimeError("Unable to load CUDA. Is it installed?")
-        except RuntimeError:
-            xla_bridge.logger.exception("Exception when calling jax_plugins.cuda.initialize()")
-        return [SimpleNamespace(platform="cpu", device_kind="cpu")]
-
-    environment.setenv("JAX_PLATFORMS", "")
-    environment.setattr(jax, "devices", devices)
-    with pytest.raises(UnusableGPU, match="on the cpu; Unable to load CUDA. Is it installed"):
-        require_gpu()
-    facts = look_for_devices(NodeFacts("here", gpus=1.0))
-    assert facts.plugin_error == "Unable to load CUDA. Is it installed?"
-    assert not any(type(handler).__name__ == "Ear" for handler in xla_bridge.logger.handlers)
 
 
 def test_a_cluster_is_left_as_those_who_started_it_have_it():

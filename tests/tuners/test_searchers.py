@@ -225,6 +225,14 @@ def test_tpe_leaves_where_trials_diverge_though_none_has_come_to_its_end(tmp_pat
     assert sum(diverged[-5:]) < 8, "of 80"
 
 
+def test_of_two_objectives_one_that_diverged_is_pruned_where_trials_are(tmp_path):
+    searcher = make(tmp_path, "tpe", objective=PARETO, scheduler="asha")
+    searcher.suggest(1)
+    searcher.tell(1, Outcome(500.0, "diverged", SEGMENT, 810.0, 0.2))
+    trials = open_study(tmp_path / "sweep", PARETO).get_trials()
+    assert trials[1].state == TrialState.PRUNED
+
+
 def test_a_search_for_two_objectives_tells_both(tmp_path):
     searcher = make(tmp_path, "tpe", objective=PARETO, scheduler="none")
     for number, reason in ((1, "budget"), (2, "asha"), (3, "diverged")):

@@ -1,6 +1,5 @@
 """What decides whether a sweep may be resumed: a hash of trainer sources and file schemas."""
 
-import importlib
 import shutil
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 
 import rlcore
 from tuners import results
-from tuners.gpu import has_cuda
 from tuners.versions import code_version, git_revision
 
 
@@ -56,16 +54,6 @@ def test_the_code_version_of_a_copy_is_that_of_the_original(own_rlcore, monkeypa
     copied = code_version()
     monkeypatch.undo()
     assert code_version() == copied
-
-
-@pytest.mark.parametrize("installed", ["jax_cuda12_plugin", "jax_cuda13_plugin"])
-def test_a_jax_that_can_use_a_gpu_is_known_by_its_plugin(tmp_path, monkeypatch, installed):
-    monkeypatch.syspath_prepend(tmp_path)
-    assert not has_cuda(), "the tests' own JAX has none"
-    (tmp_path / installed).mkdir()
-    (tmp_path / installed / "__init__.py").touch()
-    importlib.invalidate_caches()
-    assert has_cuda()
 
 
 def test_the_revision_is_unknown_outside_a_checkout(own_rlcore, monkeypatch):

@@ -12,10 +12,10 @@ from tuners.config import TrialConfig, parse_config
 from tuners.errors import BadInput
 from tuners.final_table import row_label
 from tuners.job_names import BASELINE, FIRST_TRIAL, TASK_SCORE, split_member
-from tuners.layout import COMPARISON_FILE, TRIALS_FILE
+from tuners.layout import TRIALS_FILE
 from tuners.results import OUTCOME_COLUMNS, read_segments, read_trials
 from tuners.spec import SweepSpec, load_spec
-from tuners.validate import THRESHOLD, Comparison, Curves, gather_curves, read_comparison
+from tuners.validate import THRESHOLD, Comparison, Curves, gather_curves, read_conclusion
 
 Rows = Sequence[Mapping[str, Any]]
 FAILED = ("diverged", "error")
@@ -261,12 +261,9 @@ def _with_latest(trial: dict[str, Any], segments: Mapping[str, Rows]) -> dict[st
 
 
 def _read_comparison(folder: Path, num_trials: int) -> tuple[Comparison | None, str | None]:
-    path = folder / COMPARISON_FILE
-    if not path.exists():
-        return None, None
     found = ("winner", "table", "improvement", "over_tuning", "validation")
-    entries = read_comparison(folder, "num_trials", "test_seeds", *found)
-    if entries["num_trials"] != num_trials:
+    entries = read_conclusion(folder, num_trials, "test_seeds", *found)
+    if entries is None:
         return None, None
     return Comparison.from_dict(entries), entries["winner"]
 

@@ -21,7 +21,6 @@ from tuners.cluster.examination import (
     look_for_devices,
     train_a_segment,
 )
-from tuners.errors import in_a_line
 from tuners.versions import program_version
 
 NODE = NodeFacts("10.0.0.1:ab12 (head)", cpus=1.0)
@@ -146,26 +145,6 @@ def test_a_trainer_that_raises_says_why(monkeypatch):
 def test_a_trainer_that_diverges_does_not_run(monkeypatch):
     monkeypatch.setattr("tuners.trial.Trial.advance", lambda trial: {"diverged": True})
     assert train_a_segment(NODE).train_error == "the numbers are not finite"
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (ValueError("two\nlines\n  "), "ValueError: lines"),
-        (
-            ValueError("a\nKeyError: 'x'\n---\nFor simplicity, JAX has removed its"),
-            "ValueError: KeyError: 'x'",
-        ),
-        (ValueError(), "ValueError: no reason given"),
-        (OSError(28, "No space left"), "OSError: [Errno 28] No space left"),
-    ],
-)
-def test_an_error_in_a_line(error, line):
-    assert in_a_line(error) == line
-
-
-def test_an_error_in_a_line_is_short():
-    assert len(in_a_line(ValueError("x" * 1000))) == 200
 
 
 def test_examining_takes_no_memory_of_a_gpu_for_good(monkeypatch, tmp_path):
