@@ -45,12 +45,13 @@ class Dots:
 
 @dataclass(frozen=True)
 class Interval:
-    """A horizontal bar from ``low`` to ``high`` at height ``y``."""
+    """A horizontal bar from ``low`` to ``high`` at height ``y``; ``about`` says of what."""
 
     low: float
     high: float
     y: float
     color: str
+    about: str
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _traces(mark: Mark, labelled: set[str]) -> list[Scatter]:
         return [_dots(mark, labelled)]
     if isinstance(mark, Interval):
         ends = {"x": [mark.low, mark.high], "y": [mark.y, mark.y]}
-        about = f"95 % interval: {mark.low:.3g} to {mark.high:.3g}"
+        about = f"{mark.about}: {mark.low:.3g} to {mark.high:.3g}"
         line = {"color": mark.color, "width": 3}
         return [Scatter(**ends, mode="lines", line=line, showlegend=False, **_hover(about))]
     if isinstance(mark, Band):

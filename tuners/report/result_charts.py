@@ -108,7 +108,7 @@ def _seeds_of(values: np.ndarray, height: float, color: str) -> list[Mark]:
             opacity=0.45,
             about=[f"seed {i + 1}" for i in range(len(values))],
         ),
-        Interval(cell.low, cell.high, height, color),
+        Interval(cell.low, cell.high, height, color, interval_name(len(values))),
         Dots([cell.value], [height], color, size=11, is_diamond=True, about=["mean"]),
     ]
 

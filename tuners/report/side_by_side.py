@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rlcore.files import replacing
 from tuners.errors import BadInput
-from tuners.final_table import shown
+from tuners.final_table import interval_name, shown
 from tuners.job_names import BASELINE
 from tuners.objectives import gap_text
 from tuners.report.charts import GREY, ROW_COLORS, Chart, Dots, Interval, Line, Mark, Panel
@@ -152,7 +152,7 @@ def columns_chart(records: Sequence[SweepRecord]) -> Chart | None:
     )
     return Chart(
         "compared_test",
-        "The test of each sweep: interquartile mean and 95 % interval of winner and baseline",
+        "The test of each sweep: interquartile mean and interval of winner and baseline",
         panels,
         columns=len(panels),
         row_height=80 + 60 * len(done),
@@ -171,7 +171,8 @@ def _estimates_of(record: SweepRecord, name: str, height: float) -> list[Mark]:
         cell = record.comparison.estimates.get(row, {}).get(name)
         if cell is not None and not (row == BASELINE and label == "winner"):
             about = f"{record.spec.name}: {record.row_label(row)}"
-            marks.append(Interval(cell.low, cell.high, height + above, color))
+            of_what = interval_name(record.comparison.test_seeds)
+            marks.append(Interval(cell.low, cell.high, height + above, color, of_what))
             marks.append(
                 Dots(
                     [cell.value], [height + above], color, label, 10, is_diamond=True, about=[about]
@@ -226,9 +227,10 @@ def write_comparison(records: Sequence[SweepRecord], path: Path) -> None:
         table(["", *(record.spec.name for record in records)], lines_of(records)),
         paragraph(
             "Final score, area and steps are the winner's on test seeds, interquartile mean and"
-            " 95 % interval; P(beats baseline) is the probability that the winner is better than"
-            " the baseline, in each of the three in this order. Whoever picks a sweep by this table"
-            " chooses by the test: its figures are flattered then, and fresh seeds would tell.",
+            " 95 % interval (of up to four seeds: the lowest and the highest); P(beats baseline) is"
+            " the probability that the winner is better than the baseline, in each of the three in"
+            " this order. Whoever picks a sweep by this table chooses by the test: its figures are"
+            " flattered then, and fresh seeds would tell.",
             "note",
         ),
         section(

@@ -47,6 +47,7 @@ def test_every_test_seed_is_a_dot(record):
     ]
     intervals = marks(chart, Interval)
     assert intervals[0].low <= 735.0 <= intervals[0].high
+    assert {interval.about for interval in intervals} == {"lowest, highest"}, "of four seeds"
     assert len(chart.panels) == 3
 
 
@@ -245,7 +246,7 @@ EVERY_MARK = Chart(
                 Line([1.0, 2.0], [3.0, 4.0], "#2f6f9f", "a <line>", about="here <b>"),
                 Line([1.0], [3.0], "#2f6f9f"),
                 Dots([1.0], [2.0], "#d9822b", "dots", about=["<i>"], is_hollow=True),
-                Interval(1.0, 2.0, 3.0, "#c0392b"),
+                Interval(1.0, 2.0, 3.0, "#c0392b", "of <it>"),
                 Band([1.0, 2.0], [0.0, 0.0], [1.0, float("nan")], "#4f9d69"),
                 Bars([0.0, 1.0], [2.0, 3.0], "#8e5ea2"),
             ],
@@ -266,6 +267,7 @@ def test_every_mark_becomes_a_trace():
     assert point["mode"] == "markers", "a line of one point could not be seen"
     assert dots["marker"]["symbol"] == "circle-open"
     assert (interval["x"], interval["y"]) == ([1.0, 2.0], [3.0, 3.0])
+    assert interval["hovertemplate"] == "of &lt;it&gt;: 1 to 2<extra></extra>"
     assert (low["y"], high["y"], high["fill"]) == ([0.0, 0.0], [1.0, None], "tonexty")
     assert [bar["x"] for bar in bars] == [[0, 2.0], [0, 3.0]]
     assert figure["layout"]["xaxis"]["type"] == "log"

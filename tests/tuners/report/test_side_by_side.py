@@ -5,6 +5,7 @@ import pytest
 from tests.tuners.report.tables import WINNER, Page, Tables, curve, finished_sweep, values_in
 from tests.tuners.small import SEGMENT, SPACE, refusal, small_spec
 from tuners.config import baseline
+from tuners.report.charts import Interval
 from tuners.report.side_by_side import (
     TITLES,
     best_so_far,
@@ -119,6 +120,12 @@ def test_the_file_needs_no_network_and_every_figure_has_data(records, tmp_path):
     assert "done" in page.text
     assert "not finished" in page.text
     assert path.stat().st_size < 8 * 2**20
+
+
+def test_an_interval_of_few_test_seeds_is_called_what_it_is(records):
+    marks = [mark for panel in columns_chart(records).panels for mark in panel.marks]
+    called = {mark.about for mark in marks if isinstance(mark, Interval)}
+    assert called == {"lowest, highest"}
 
 
 def test_sweeps_that_have_only_begun_have_no_figure_of_the_test(records):
