@@ -18,7 +18,7 @@ from tuners.report.charts import (
     Ticks,
 )
 from tuners.report.result_charts import compared_title
-from tuners.report.sweep_record import SweepRecord
+from tuners.report.sweep_record import FAILED, SweepRecord
 from tuners.report.term_advice import has_effect
 from tuners.space import Choice, Domain, LogUniform, OneMinusLogUniform
 
@@ -76,10 +76,11 @@ def _places(domain: Choice) -> list[float]:
     return [(index + 0.5) / count for index in range(count)]
 
 
-def importance_chart(shares: Mapping[str, float], count: int) -> Chart | None:
-    """Returns a bar a parameter, the most important on top."""
+def importance_chart(record: SweepRecord, shares: Mapping[str, float], count: int) -> Chart | None:
+    """Returns a bar a parameter, the most important on top; ``count`` trials tell the shares."""
     if not shares:
         return None
+    failed = sum(trial["stop_reason"] in FAILED for trial in record.ended)
     ordered = sorted(shares.items(), key=lambda item: item[1])
     heights = [float(place) for place in range(len(ordered))]
     best = ordered[-1][0]
@@ -97,7 +98,10 @@ def importance_chart(shares: Mapping[str, float], count: int) -> Chart | None:
         row_height=90 + 19 * len(ordered),
         note="fANOVA on a random forest; shares add up to 1. Trials are compared as in the charts"
         " of each parameter, at one age. Few trials tell little: a parameter"
-        " without any effect gets a share too.",
+        " without any effect gets a share too."
+        + (
+            f" Trials that failed, {failed} here, count as worst: they explain much." * bool(failed)
+        ),
     )
 
 

@@ -93,7 +93,7 @@ def charts_of(record: SweepRecord) -> tuple[dict[str, Chart | None], int]:
         "curves": curves_chart(record),
         "search": search_chart(record),
         "pareto": pareto_chart(record),
-        "importance": importance_chart(shares, count),
+        "importance": importance_chart(record, shares, count),
         "parallel": parallel_chart(record, shares),
         "slices": slices_chart(record, shares),
         "hacking": hacking_chart(record),

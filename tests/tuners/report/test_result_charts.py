@@ -132,14 +132,28 @@ def test_the_planted_parameter_is_the_most_important(tmp_path):
         values |= {"gamma": 0.95 + 0.002 * (number % 5), "reward.calm.weight": number % 3 / 3}
         score = 100.0 + 600.0 * values["reward.energy.weight"]
         tables.trial(f"trial-{number:03d}", [score] * 2, values=values)
-    shares, count = importances(load_record(tables.write()))
+    record = load_record(tables.write())
+    shares, count = importances(record)
     assert count == 16
     assert next(iter(shares)) == "reward.energy.weight"
     assert shares["reward.energy.weight"] > 0.8
     assert sum(shares.values()) == pytest.approx(1.0)
     assert "clip_range" not in shares, "it is fixed"
-    (bars,) = marks(importance_chart(shares, count), Bars)
+    chart = importance_chart(record, shares, count)
+    (bars,) = marks(chart, Bars)
     assert bars.lengths == sorted(shares.values())
+    assert "failed" not in chart.note
+
+
+def test_the_importance_says_how_many_trials_failed(tmp_path):
+    tables = Tables(tmp_path)
+    for number in range(1, 9):
+        reason = "diverged" if number in (3, 5) else None
+        tables.trial(
+            f"trial-{number:03d}", [50.0], values=search_values(number), stop_reason=reason
+        )
+    chart = importance_chart(load_record(tables.write()), {"learning_rate": 1.0}, 8)
+    assert "Trials that failed, 2 here, count as worst" in chart.note
 
 
 @pytest.mark.parametrize("count", [1, 7])
