@@ -99,9 +99,7 @@ def importance_chart(record: SweepRecord, shares: Mapping[str, float], count: in
         note="fANOVA on a random forest; shares add up to 1. Trials are compared as in the charts"
         " of each parameter, at one age. Few trials tell little: a parameter"
         " without any effect gets a share too."
-        + (
-            f" Trials that failed, {failed} here, count as worst: they explain much." * bool(failed)
-        ),
+        + (f" {failed} failed or diverged: as the worst, they may decide much." if failed else ""),
     )
 
 

@@ -148,12 +148,11 @@ def test_the_planted_parameter_is_the_most_important(tmp_path):
 def test_the_importance_says_how_many_trials_failed(tmp_path):
     tables = Tables(tmp_path)
     for number in range(1, 9):
-        reason = "diverged" if number in (3, 5) else None
-        tables.trial(
-            f"trial-{number:03d}", [50.0], values=search_values(number), stop_reason=reason
-        )
+        reason = "diverged" if number in (3, 5) else "budget"
+        values = search_values(number)
+        tables.trial(f"trial-{number:03d}", [50.0], values=values, stop_reason=reason)
     chart = importance_chart(load_record(tables.write()), {"learning_rate": 1.0}, 8)
-    assert "Trials that failed, 2 here, count as worst" in chart.note
+    assert "2 failed or diverged" in chart.note
 
 
 @pytest.mark.parametrize("count", [1, 7])
