@@ -34,7 +34,8 @@ class SweepConsole:
         # Of jobs that have ended: the phase, and env_steps as if trained to the end.
         self._phases: dict[str, str] = {}
         self._complete: dict[str, int] = {}
-        self._before: float | None = None  # what an earlier run did
+        # At the first trial of this run: the time, and what an earlier run did.
+        self._start: tuple[float, float] | None = None
         self._pace: deque[tuple[float, int]] = deque()
         self._note = "starting Ray"
         self._printed = 0.0
@@ -73,8 +74,8 @@ class SweepConsole:
         if event == "failed":
             self._console.print(f"{row['trial']} failed: {row['reason']}", markup=False)
             return
-        if self._before is None:
-            self._before = self._progress()
+        if self._start is None:
+            self._start = time.monotonic(), self._progress()
         if event == "segment":
             self._note = ""
             self._latest[row["trial"]] = row
@@ -112,9 +113,8 @@ class SweepConsole:
             f"{self._rate() / 1e3:,.0f} k steps/s",
             f"{self._elapsed():.0f} s{self._time_left(progress)}",
         )
-        if self._note:
-            head.add_row(Text(self._note, style="dim"))
-        return Group(head, self._best_table())
+        note = [Text(self._note, style="dim")] if self._note else []
+        return Group(head, *note, self._best_table())
 
     def _best_table(self) -> Table:
         table = Table(box=None, padding=(0, 2), header_style="dim")
@@ -170,10 +170,13 @@ class SweepConsole:
 
     def _time_left(self, progress: float) -> str:
         """Returns what to add to a line: nothing before there is enough to judge by."""
-        made = progress - (self._before or 0.0)
+        if self._start is None:
+            return ""
+        begun, before = self._start
+        made = progress - before
         if made < _ENOUGH_TO_JUDGE:
             return ""
-        return f"  about {self._elapsed() * (1.0 - progress) / made:.0f} s left"
+        return f"  about {(time.monotonic() - begun) * (1.0 - progress) / made:.0f} s left"
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._begun

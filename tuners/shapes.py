@@ -124,8 +124,8 @@ def run_shapes(
         summaries.extend(summarise(trials, segments, shapes, TASKS[spec.base.task].horizon))
         with replacing(spec.folder / SHAPES_FILE) as beside:
             beside.write_text(json.dumps([asdict(summary) for summary in summaries], indent=2))
-        plot_shapes(plot_path(spec.folder), trials, segments, shapes, spec.base.task)
         screen.note("drawing")
+        plot_shapes(plot_path(spec.folder), trials, segments, shapes, spec.base.task)
         return media.wait(timeout=120.0)
 
     ran = run_jobs(
