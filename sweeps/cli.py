@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -17,11 +17,15 @@ from tuners.errors import BadInput
 from tuners.interrupts import take_sigterm_as_ctrl_c
 from tuners.login import hide_login, masked, without_password
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 FlagsT = TypeVar("FlagsT")
 SweepName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _HELP = ("For full helptext", "Argument helptext")
 _LOG_WIDTH = 110
+_ENDLESS = 10_000
 _LONGEST = 1200  # characters of a line
 # What tyro says where a sweep's name follows a flag that there is not.
 _NO_NAME = "Missing value for argument 'sweep'. Expected 1 values."
@@ -103,6 +107,21 @@ def make_console() -> Console:
         emoji=False,
         force_interactive=None if on_screen and "JPY_PARENT_PID" not in os.environ else False,
     )
+
+
+def print_table(console: Console, make_table: Callable[[str], "Table"]) -> None:
+    """Prints a table whose cells may have two parts: one below the other where it is too wide.
+
+    Args:
+        console: where to.
+        make_table: returns the table from what stands between the parts of a cell.
+    """
+    table = make_table(" ")
+    is_too_wide = (
+        console.measure(table, options=console.options.update(width=_ENDLESS)).maximum
+        > console.width
+    )
+    console.print(make_table("\n") if is_too_wide else table)
 
 
 def _without_login(flags: FlagsT) -> FlagsT:

@@ -33,7 +33,7 @@ def main(flags: Flags) -> int:
     """Prints the table and writes the figures."""
     from rich.table import Table
 
-    from sweeps.cli import make_console
+    from sweeps.cli import make_console, print_table
     from tuners.outputs import check_out_file
     from tuners.report.side_by_side import lines_of, load_sweeps, write_comparison
 
@@ -41,13 +41,18 @@ def main(flags: Flags) -> int:
     records = load_sweeps(
         [places.sweep_folder(flags.runs_dir, name, flags.storage) for name in flags.sweeps]
     )
-    table = Table("")
-    for record in records:
-        table.add_column(record.spec.name, justify="right")
-    for cells in lines_of(records):
-        table.add_row(*(cell if isinstance(cell, str) else " ".join(cell) for cell in cells))
+
+    def make_table(between: str) -> Table:
+        table = Table("")
+        for record in records:
+            table.add_column(record.spec.name, justify="right")
+        for cells in lines_of(records):
+            texts = (cell if isinstance(cell, str) else between.join(cell) for cell in cells)
+            table.add_row(*texts)
+        return table
+
     console = make_console()
-    console.print(table)
+    print_table(console, make_table)
     write_comparison(records, flags.out)
     console.print(f"figures   {flags.out}")
     return 0

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps import places
-from sweeps.cli import flags_given, make_console, refuse_beside
+from sweeps.cli import flags_given, make_console, print_table, refuse_beside
 from sweeps.commands import on_sweep, program_here
 from sweeps.search_flags import Flags, as_arguments
 from tuners.ahead import refuse_untraceable, start_compiling
@@ -23,6 +23,7 @@ from tuners.config import baseline, static_configs
 from tuners.describe import describe_change, likeness_to_score
 from tuners.errors import BadInput
 from tuners.final_table import (
+    COLUMN_TITLES,
     estimate_lines,
     improvement_lines,
     interval_name,
@@ -43,7 +44,6 @@ from tuners.spec import SweepSpec, check_is_search, make_spec, prepare
 from tuners.spec_file import check_code_version
 from tuners.store import check_address
 from tuners.tracking import run_link
-from tuners.validate import COLUMNS
 
 if TYPE_CHECKING:
     from tuners.run import SweepResult
@@ -249,7 +249,7 @@ def print_result(console: Console, spec: SweepSpec, result: "SweepResult", secon
     winner = plan.winner
     assert winner is not None
     console.print()
-    console.print(_final_table(result))
+    print_table(console, lambda between: _final_table(result, between))
     console.print(f"\n{verdict(comparison, winner)}", style="bold")
     if remark := seen_before(spec):
         console.print(remark)
@@ -284,18 +284,19 @@ def _use(result: "SweepResult") -> str:
     )
 
 
-def _final_table(result: "SweepResult") -> Table:
+def _final_table(result: "SweepResult", between: str) -> Table:
+    """Returns the test's table, with ``between`` a figure and its interval."""
     comparison, winner = result.comparison, result.plan.winner
     seeds = comparison.test_seeds
     table = Table(title=f"Test on {seeds} fresh seeds: interquartile mean [{interval_name(seeds)}]")
     table.add_column("")
-    for column in COLUMNS.values():
-        table.add_column(column.title, justify="right")
+    for title in COLUMN_TITLES:
+        table.add_column(title, justify="right")
     for label, cells in estimate_lines(comparison, winner):
-        table.add_row(label, *map(" ".join, cells))
+        table.add_row(label, *(between.join(filter(None, cell)) for cell in cells))
     table.add_section()
     for label, cells in improvement_lines(comparison):
-        table.add_row(label, *map(" ".join, cells))
+        table.add_row(label, *(between.join(filter(None, cell)) for cell in cells))
     return table
 
 

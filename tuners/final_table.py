@@ -4,7 +4,12 @@ from collections.abc import Iterator
 
 from tuners.job_names import BASELINE, TASK_SCORE
 from tuners.spec import SweepSpec
-from tuners.validate import COLUMNS, FEWEST_SEEDS, Comparison, Estimate
+from tuners.validate import COLUMNS, FEWEST_SEEDS, THRESHOLD, Column, Comparison, Estimate
+
+COLUMN_TITLES = (
+    *(column.title for column in COLUMNS.values()),
+    f"seeds above {THRESHOLD:.0f} at the end",
+)
 
 
 def row_label(row: str, winner: str | None) -> str:
@@ -14,10 +19,23 @@ def row_label(row: str, winner: str | None) -> str:
     return {BASELINE: "baseline", TASK_SCORE: "the score as reward"}.get(row, row)
 
 
-def shown(cell: Estimate, unit: str) -> tuple[str, str]:
-    """Returns an interquartile mean as a person reads it, and its interval."""
-    digits = 2 if unit else 0
-    return f"{cell.value:.{digits}f}{f' {unit}' if unit else ''}", interval(cell, digits)
+def shown(cell: Estimate, column: Column, never: float) -> tuple[str, str]:
+    """Returns an interquartile mean as a person reads it, and its interval.
+
+    Args:
+        cell: of the final table.
+        column: that it is in.
+        never: as ``AtEnd`` has it.
+    """
+
+    def text(value: float) -> str:
+        if column.unit and value > never * (1 - 1e-9):
+            return "never"
+        return f"{value:.{2 if column.unit else 0}f}"
+
+    value = text(cell.value)
+    unit = f" {column.unit}" if column.unit and value != "never" else ""
+    return f"{value}{unit}", f"[{text(cell.low)}, {text(cell.high)}]"
 
 
 def interval(cell: Estimate, digits: int = 0) -> str:
@@ -33,13 +51,12 @@ def interval_name(test_seeds: int) -> str:
 def estimate_lines(
     comparison: Comparison, winner: str | None
 ) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Yields the label of each row that was tested, winner first, and what is in its columns."""
+    """Yields each row that was tested, winner first: its label, a cell for each column title."""
     for row in dict.fromkeys([winner, BASELINE, TASK_SCORE, *comparison.estimates]):
         if row is not None and (cells := comparison.estimates.get(row)):
-            yield (
-                row_label(row, winner),
-                [shown(cells[name], column.unit) for name, column in COLUMNS.items()],
-            )
+            stood = comparison.at_end[row]
+            figures = [shown(cells[name], column, stood.never) for name, column in COLUMNS.items()]
+            yield row_label(row, winner), [*figures, (f"{stood.above} of {stood.seeds}", "")]
 
 
 def improvement_lines(comparison: Comparison) -> Iterator[tuple[str, list[tuple[str, str]]]]:
@@ -49,7 +66,7 @@ def improvement_lines(comparison: Comparison) -> Iterator[tuple[str, list[tuple[
             cells = [found[name] for name in COLUMNS]
             yield (
                 f"P(beats {label})",
-                [(f"{cell.value:.2f}", interval(cell, digits=2)) for cell in cells],
+                [*((f"{cell.value:.2f}", interval(cell, digits=2)) for cell in cells), ("", "")],
             )
 
 

@@ -1,7 +1,7 @@
 """What the test says: curves by row, and statistics with intervals."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,28 @@ class Estimate:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class AtEnd:
+    """How the seeds of a row stood at the end of training.
+
+    Attributes:
+        above: how many were above the threshold.
+        seeds: of how many.
+        never: the steps to the threshold, in millions, that stand for those that were not.
+    """
+
+    above: int
+    seeds: int
+    never: float
+
+    @classmethod
+    def of(cls, curves: Curves) -> "AtEnd":
+        """Returns how a row stood whose scores went as ``curves``."""
+        last = curves.scores[:, -1]
+        never = (curves.env_steps[-1] + curves.env_steps[0]) / 1e6
+        return cls(int((last > THRESHOLD).sum()), len(last), float(never))
 
 
 def gather_curves(
@@ -198,6 +220,7 @@ class Comparison:
             did not train it to the end.
         validated: objective by row in the validation, best first.
         test_seeds: of the winner or the baseline, whichever has fewer.
+        at_end: how each row's seeds stood at the end of training.
     """
 
     estimates: dict[str, dict[str, Estimate]]
@@ -205,6 +228,7 @@ class Comparison:
     over_tuning: float | None
     validated: dict[str, float]
     test_seeds: int
+    at_end: dict[str, AtEnd]
 
     def better_in(self, row: str) -> list[str]:
         """Returns titles of the columns in which the winner is better than ``row``.
@@ -228,6 +252,7 @@ class Comparison:
             "over_tuning": self.over_tuning,
             "validation": self.validated,
             "test_seeds": self.test_seeds,
+            "at_end": {row: asdict(stood) for row, stood in self.at_end.items()},
         }
 
     @classmethod
@@ -240,8 +265,14 @@ class Comparison:
             }
             for part in ("table", "improvement")
         )
-        names = ("over_tuning", "validation", "test_seeds")
-        return cls(estimates, improvement, *(entries[name] for name in names))
+        return cls(
+            estimates,
+            improvement,
+            entries["over_tuning"],
+            entries["validation"],
+            entries["test_seeds"],
+            {row: AtEnd(**stood) for row, stood in entries["at_end"].items()},
+        )
 
 
 def _plain(estimates: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any]:
@@ -289,6 +320,13 @@ def _are_numbers(entries: Any) -> bool:
     return isinstance(entries, dict) and all(map(_is_number, entries.values()))
 
 
+def _tell_ends(entries: Any) -> bool:
+    names = {field.name for field in fields(AtEnd)}
+    return isinstance(entries, dict) and all(
+        _are_numbers(stood) and set(stood) == names for stood in entries.values()
+    )
+
+
 def _is_table(entries: Any) -> bool:
     if not isinstance(entries, dict):
         return False
@@ -305,6 +343,7 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("num_trials", "test_seeds"), lambda value: type(value) is int),
     "over_tuning": lambda value: value is None or _is_number(value),
     "validation": _are_numbers,
+    "at_end": _tell_ends,
     **dict.fromkeys(("table", "improvement"), _is_table),
 }
 
@@ -341,7 +380,8 @@ def compare(
         if winner in enough
     }
     test_seeds = min(seeds.get(row, 0) for row in (winner, BASELINE))
-    return Comparison(estimates, improvement, over_tuning, validated, test_seeds)
+    at_end = {row: AtEnd.of(curve) for row, curve in curves.items()}
+    return Comparison(estimates, improvement, over_tuning, validated, test_seeds, at_end)
 
 
 def slot_use(segments: Sequence[dict[str, Any]]) -> float | None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import tyro._fmtlib
+from rich.console import Console
+from rich.table import Table
 
 from sweeps import (
     balance_shapes,
@@ -147,6 +149,22 @@ def test_the_line_does_not_depend_on_the_terminal(command, capsys, monkeypatch, 
     line = refused(capsys, cli.parse, Flags, None)
     assert "many" in line
     assert "--trials" in line
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"), [(40, ["0.11 M", "[0.10, 0.21]"]), (41, ["0.11 M [0.10, 0.21]"])]
+)
+def test_an_interval_is_never_broken(width, lines):
+    def make_table(between):
+        table = Table("column", box=None, pad_edge=False)
+        table.add_column("x" * 15)
+        table.add_row("a" * 20, between.join(("0.11 M", "[0.10, 0.21]")))
+        return table
+
+    page = io.StringIO()
+    cli.print_table(Console(file=page, width=width), make_table)
+    shown = [line.removeprefix("a" * 20).strip() for line in page.getvalue().splitlines()[1:]]
+    assert shown == lines
 
 
 def test_help_is_no_mistake(command, capsys):

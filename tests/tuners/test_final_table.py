@@ -5,8 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tuners.final_table import improvement_lines, interval_name, verdict
-from tuners.validate import COLUMNS, Comparison, Estimate, estimate
+from tuners.final_table import (
+    COLUMN_TITLES,
+    estimate_lines,
+    improvement_lines,
+    interval_name,
+    shown,
+    verdict,
+)
+from tuners.validate import COLUMNS, AtEnd, Comparison, Estimate, estimate
 
 FINAL_SCORE, AREA, STEPS = (column.title for column in COLUMNS.values())
 EVEN, BETTER, WORSE = Estimate(0.6, 0.4, 0.8), Estimate(0.8, 0.51, 1.0), Estimate(0.2, 0.0, 0.49)
@@ -18,7 +25,8 @@ def compared(**others):
     rows = dict.fromkeys(("trial-001", "baseline", "task_score"), CELLS)
     improvement = {row: dict.fromkeys(COLUMNS, EVEN) | columns for row, columns in others.items()}
     validated = {"baseline": 700.0, "trial-001": 600.0}
-    return Comparison(rows, improvement, 0.0, validated, 8)
+    at_end = dict.fromkeys(rows, AtEnd(7, 8, never=901.0))
+    return Comparison(rows, improvement, 0.0, validated, 8, at_end)
 
 
 def verdict_on(**columns):
@@ -34,6 +42,36 @@ def test_the_verdict_on_a_baseline_that_won():
 def test_the_verdict_where_nothing_was_tried_on_fresh_seeds():
     alone = replace(compared(), validated={"baseline": 700.0})
     assert verdict(alone, "baseline").startswith("No configuration came to the validation")
+
+
+def test_a_line_has_a_cell_for_each_title():
+    label, cells = next(estimate_lines(compared(), "trial-001"))
+    assert label == "winner (trial-001)"
+    assert dict(zip(COLUMN_TITLES, cells, strict=True)) == {
+        FINAL_SCORE: ("800", "[700, 900]"),
+        AREA: ("800", "[700, 900]"),
+        STEPS: ("800.00 M", "[700.00, 900.00]"),
+        "seeds above 800 at the end": ("7 of 8", ""),
+    }
+    _, beats = next(improvement_lines(compared(baseline={})))
+    assert len(beats) == len(COLUMN_TITLES)
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (Estimate(0.3, 0.1, 0.5), ("0.30 M", "[0.10, 0.50]")),
+        (Estimate(0.3, 0.1, 0.557), ("0.30 M", "[0.10, never]")),
+        (Estimate(0.557, 0.557, 0.557), ("never", "[never, never]")),
+    ],
+)
+def test_steps_that_stand_for_seeds_that_never_got_there_are_no_figure(cell, text):
+    assert shown(cell, COLUMNS["steps_to_threshold"], never=0.557) == text
+
+
+def test_a_score_may_be_greater_than_the_steps_of_a_seed_that_never_got_there():
+    cell = Estimate(800.0, 700.0, 900.0)
+    assert shown(cell, COLUMNS["final_score"], never=0.5) == ("800", "[700, 900]")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +132,7 @@ def test_a_row_whose_every_job_failed_is_said_so(failed):
 
 
 def test_too_few_seeds_tell_nothing():
-    comparison = Comparison(dict.fromkeys(("trial-001", "baseline"), CELLS), {}, 0.0, {}, 3)
+    comparison = replace(compared(), test_seeds=3)
     said = verdict(comparison, "trial-001")
     assert "cannot be told from 3 test seeds: it takes 4 or more" in said
 
@@ -103,7 +141,7 @@ def test_a_line_for_each_row_that_the_winner_can_be_compared_with():
     comparison = compared(task_score={}, baseline={"area": BETTER})
     even, better = ("0.60", "[0.40, 0.80]"), ("0.80", "[0.51, 1.00]")
     assert list(improvement_lines(comparison)) == [
-        ("P(beats baseline)", [even, better, even]),
-        ("P(beats score)", [even] * 3),
+        ("P(beats baseline)", [even, better, even, ("", "")]),
+        ("P(beats score)", [*[even] * 3, ("", "")]),
     ]
     assert list(improvement_lines(compared())) == []

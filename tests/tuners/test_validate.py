@@ -11,6 +11,7 @@ from scipy.stats import trim_mean
 from tests.tuners.small import SEGMENT, refusal, segment_row, trial_row
 from tuners.validate import (
     COLUMNS,
+    AtEnd,
     Comparison,
     Curves,
     Estimate,
@@ -282,6 +283,8 @@ def test_a_comparison_by_hand():
     assert comparison.over_tuning == 50.0
     assert comparison.test_seeds == 4
     assert comparison.validated == {"trial-001": 1.0}
+    assert comparison.at_end["trial-001"] == AtEnd(above=4, seeds=4, never=0.2)
+    assert comparison.at_end["baseline"] == AtEnd(above=2, seeds=4, never=0.2)
 
 
 def test_the_winner_is_compared_with_every_other_row():

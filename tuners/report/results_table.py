@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tuners.config import value_of
-from tuners.final_table import estimate_lines, improvement_lines, interval_name
+from tuners.final_table import COLUMN_TITLES, estimate_lines, improvement_lines, interval_name
 from tuners.job_names import BASELINE
 from tuners.objectives import objective_text
 from tuners.report.charts import Chart
 from tuners.report.page import Cell, figure, figure_or, paragraph, table
 from tuners.report.sweep_record import SweepRecord, never_stopped
-from tuners.validate import COLUMNS, measure
+from tuners.validate import measure
 
 UNSEARCHED = "Nothing was searched."
 _NOT_YET = "The test is not done yet: it begins when search and validation have ended."
@@ -44,8 +44,7 @@ def _test_table(record: SweepRecord) -> str:
         improvement_lines(record.comparison),
     )
     lines: list[list[Cell]] = [[label, *cells] for label, cells in itertools.chain(*both)]
-    titles = ["", *(column.title for column in COLUMNS.values())]
-    return table(titles, lines, lead=record.row_label(str(record.winner)))
+    return table(["", *COLUMN_TITLES], lines, lead=record.row_label(str(record.winner)))
 
 
 def _finalists(record: SweepRecord) -> Iterator[str]:
@@ -67,9 +66,10 @@ def _finalists(record: SweepRecord) -> Iterator[str]:
     titles += [f"final score: {phase}" for phase in phases]
     yield table(titles, rows, lead=record.row_label(str(record.winner)))
     yield paragraph(
-        "Over all seeds of a phase. Finalists are chosen by the search and the winner"
-        " by the validation; a choice flatters the numbers it is made by, so each step to the right"
-        " tends to be lower. Of these only the winner and the baseline are tested.",
+        "Over all seeds of a phase, also those that an interquartile mean leaves out. Finalists are"
+        " chosen by the search and the winner by the validation; a choice flatters the numbers it"
+        " is made by, so each step to the right tends to be lower. Of these only the winner and the"
+        " baseline are tested.",
         "note",
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rlcore.files import replacing
 from tuners.errors import BadInput
-from tuners.final_table import interval_name, shown
+from tuners.final_table import COLUMN_TITLES, interval_name, shown
 from tuners.job_names import BASELINE
 from tuners.objectives import gap_text
 from tuners.report.charts import GREY, ROW_COLORS, Chart, Dots, Interval, Line, Mark, Panel
@@ -20,11 +20,11 @@ from tuners.validate import COLUMNS
 TITLES = (
     *("searcher", "scheduler", "objective", "trials", "seeds x env_steps a trial"),
     *("env_steps of the search", "winner"),
-    *(column.title for column in COLUMNS.values()),
+    *COLUMN_TITLES,
     *(f"P(beats {BASELINE})", "over-tuning gap"),
 )
 CONSTANTS = "constants"
-_NOT_YET = ("–", "")
+_NOT_YET = "–"
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,12 @@ def lines_of(records: Sequence[SweepRecord]) -> list[list[Cell]]:
 def _column(record: SweepRecord) -> list[Cell]:
     spec, found = record.spec, record.comparison
     cells = found.estimates.get(str(record.winner), {}) if found is not None else {}
-    figures = [
-        shown(cells[name], column.unit) if cells else _NOT_YET for name, column in COLUMNS.items()
+    stood = found.at_end.get(str(record.winner)) if found is not None else None
+    figures: list[Cell] = [
+        shown(cells[name], column, stood.never) if stood is not None else _NOT_YET
+        for name, column in COLUMNS.items()
     ]
+    figures.append(f"{stood.above} of {stood.seeds}" if stood is not None else _NOT_YET)
     better = gap = "–"
     if found is not None and (sure := found.improvement.get(BASELINE)):
         better = " / ".join(f"{sure[name].value:.2f}" for name in COLUMNS)

@@ -261,7 +261,7 @@ def _with_latest(trial: dict[str, Any], segments: Mapping[str, Rows]) -> dict[st
 
 
 def _read_comparison(folder: Path, num_trials: int) -> tuple[Comparison | None, str | None]:
-    found = ("winner", "table", "improvement", "over_tuning", "validation")
+    found = ("winner", "table", "improvement", "over_tuning", "validation", "at_end")
     entries = read_conclusion(folder, num_trials, "test_seeds", *found)
     if entries is None:
         return None, None
