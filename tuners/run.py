@@ -49,6 +49,7 @@ from tuners.validate import (
     slot_use,
     utilisation,
 )
+from tuners.warm_workers import keeping_workers
 from tuners.workers import Workers, refuse_without_gpu, workers_of
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -223,7 +224,7 @@ def _train(
     callback = SweepCallback(plan, writer, scheduler, stopper, checkpoints, listeners)
     screen.note(_what_is_awaited(spec))
     if not plan.finished:
-        with workers_of(spec) as workers, noticing(interrupted):
+        with workers_of(spec) as workers, noticing(interrupted), keeping_workers():
 
             def to_tune(job: Job) -> dict[str, Any]:
                 resume_from = checkpoints.resume_from.get(job.name) or _inherited(writer, job)

@@ -117,6 +117,35 @@ def test_a_static_parameter_has_a_pack_for_each_value(ray_address: str, tmp_path
     assert sorted(map(sorted, by_pack.values())) == [[2], [4]]
 
 
+def test_processes_stay_where_for_a_while_there_is_no_job(
+    ray_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """At the end of each generation all wait for the last, and no job waits for a process."""
+    begun = tmp_path / "begun"
+    begun.mkdir()
+
+    class Together(PackedTrainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            super().setup(config)
+            (begun / str(os.getpid())).touch()
+
+        def step(self) -> dict[str, Any]:
+            # One would have trained all before the others have begun.
+            wait_until(lambda: len(list(begun.iterdir())) >= SLOTS, "all have begun")
+            return super().step()
+
+    monkeypatch.setattr(workers, "PackedTrainable", Together)
+    search = {**SEARCH, "num_trials": SLOTS, "scheduler": "pbt"}
+    ran = run_quietly(small_spec(tmp_path, **search, **ON_GPU), ray_address)
+    assert_whole(ran.spec.folder)
+    assert len(list(begun.iterdir())) == SLOTS
+    rows = segments_once(ran.spec.folder).values()
+    later = [
+        r["live_slots"] for r in rows if r["phase"] == "search" and r["env_steps"] > 2 * SEGMENT
+    ]
+    assert max(later) > 1, "not one after the other"
+
+
 def once(file: Path) -> bool:
     """Returns whether this is the first call for ``file``, in any process."""
     try:
