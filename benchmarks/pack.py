@@ -278,8 +278,10 @@ def main(arguments: list[str]) -> None:
     size = TOY if toy else FULL
     parts = [part for part in PARTS if part in arguments] or list(PARTS)
     device = in_a_process("device", toy=toy)
+    if device is None:
+        sys.exit("error: JAX did not start, for the reason above")
     name = device["device"]
-    if not toy and (name is None or "cpu" in name.lower()):
+    if not toy and "cpu" in name.lower():
         sys.exit("error: JAX has no GPU here; --toy shows that everything runs on a CPU")
     print(f"{name}, {PRECISION}; matrix product {device['peak'] / 1e12:.2f} TFLOP/s")
     for part in parts:

@@ -52,8 +52,8 @@ class PlanSearcher(_NotSaved, Searcher):
     ) -> None:
         """Takes jobs from ``plan``; ``to_tune`` turns one into a Tune config.
 
-        ``most_at_once`` jobs are handed out and have not ended, at most.  Tune asks ahead; a
-        searcher that learns would have to propose trials before it knows how others ended.
+        ``most_at_once`` jobs are handed out and have not ended, at most: a searcher that learns
+        would have to propose trials before it knows how others ended.
         """
         super().__init__(metric="objective", mode="max")
         self._plan = plan

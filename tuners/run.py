@@ -36,7 +36,7 @@ from tuners.ray_settings import joins_cluster, keep_keys_in_the_environment
 from tuners.results import ResultsWriter, read_segments, read_trials
 from tuners.resume import restore
 from tuners.schedulers import SCHEDULERS
-from tuners.searchers import LEARNING
+from tuners.searchers import most_at_once
 from tuners.spec import SweepSpec
 from tuners.store import count_sessions
 from tuners.store_wait import StoreWait
@@ -230,7 +230,9 @@ def _train(
                 resume_from = checkpoints.resume_from.get(job.name) or _inherited(writer, job)
                 return _to_tune(spec, job, _place(spec, resume_from)) | workers.config
 
-            most = workers.at_once if spec.searcher in LEARNING else math.inf
+            most = most_at_once(spec)
+            if math.isfinite(most):
+                most = min(most, workers.at_once)  # Tune asks ahead
             searcher = PlanSearcher(plan, to_tune, interrupted, most)
             tuner = _make_tuner(spec, workers, scheduler, searcher, stopper, callback)
             with _plain_about_storage(spec, callback.store):

@@ -4,6 +4,7 @@ Trial 0 is never asked for: it is the hand-tuned baseline.
 """
 
 import importlib.util
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -87,6 +88,7 @@ def cma_es(spec: "SweepSpec") -> Searcher:
 
 # Those that learn from how trials ended, and those of them that learn from full length alone.
 LEARNING = ("tpe", "gp", "cmaes")
+_TURNS, _FEWEST = 4, 4
 _LEARN_FROM_FULL_LENGTH = ("gp", "cmaes")
 
 SEARCHERS: dict[str, Callable[["SweepSpec"], Searcher]] = {
@@ -96,6 +98,14 @@ SEARCHERS: dict[str, Callable[["SweepSpec"], Searcher]] = {
     "gp": gaussian_process,
     "cmaes": cma_es,
 }
+
+
+def most_at_once(spec: "SweepSpec") -> float:
+    """Returns how many trials may train at once: of one that learns, a quarter of all.
+
+    On a GPU all might, and it would have proposed the last before it knows how the first ended.
+    """
+    return max(_FEWEST, spec.num_trials // _TURNS) if spec.searcher in LEARNING else math.inf
 
 
 def check_searcher(

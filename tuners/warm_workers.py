@@ -6,7 +6,7 @@ validation, none does, and it would end all but one, which would then train the 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,7 @@ class _WarmWorkers(_ObjectCache):
         self._num_cached_objects += 1
         return True
 
-    def flush_cached_objects(self, force_all: bool = False) -> Iterator[Any]:
+    def flush_cached_objects(self, force_all: bool = False) -> Generator[Any, None, None]:
         """Yields the processes to be ended."""
         if force_all or time.monotonic() - self._changed > KEPT_SECONDS:
             yield from super().flush_cached_objects(force_all)
@@ -44,8 +44,8 @@ class _WarmWorkers(_ObjectCache):
 def keeping_workers() -> Iterator[None]:
     """Within it, Tune keeps the processes of jobs that ended for those that come soon."""
     before = tune_controller._ObjectCache
-    tune_controller._ObjectCache = _WarmWorkers
+    tune_controller._ObjectCache = _WarmWorkers  # type: ignore[misc]
     try:
         yield
     finally:
-        tune_controller._ObjectCache = before
+        tune_controller._ObjectCache = before  # type: ignore[misc]

@@ -73,6 +73,8 @@ def workers_of(spec: SweepSpec) -> Iterator[Workers]:
     """
     gpus = int(largest_cluster().get("GPU", 0.0))
     slots = spec.slots or slots_that_pay(spec, gpus)
+    if gpus > 1 and spec.uses_gpu:  # Ray fills one before it takes the next
+        slots = min(slots, -(-spec.num_trials // gpus))
     if slots == 1:
         resources = {"cpu": 1.0, "gpu": spec.gpus_per_trial}
         yield _workers(spec, SegmentTrainable, resources)

@@ -1,7 +1,9 @@
 """Searchers by scripted results: proposals, what Optuna is told, and what a kill changes."""
 
 import json
+import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ from tuners.layout import STUDY_FILE
 from tuners.objectives import PARETO, Outcome
 from tuners.optuna_search import from_optuna, open_study, to_optuna
 from tuners.phases import Plan
-from tuners.searchers import SEARCHERS
+from tuners.searchers import SEARCHERS, most_at_once
 from tuners.space import Choice, LogUniform, OneMinusLogUniform, Uniform
 from tuners.spec import load_spec, prepare
 
@@ -406,3 +408,12 @@ def proposals_of_all(folder):
     """What the committed file holds."""
     counts = {"random": 5, "grid": 4, "tpe": 16}
     return {name: run(make(folder / name, name), range(1, 1 + n)) for name, n in counts.items()}
+
+
+@pytest.mark.parametrize(
+    ("searcher", "num_trials", "most"),
+    [("tpe", 64, 16), ("gp", 9, 4), ("cmaes", 512, 128), ("random", 64, math.inf)],
+)
+def test_a_searcher_that_learns_has_trials_to_learn_from(tmp_path, searcher, num_trials, most):
+    spec = small_spec(tmp_path, num_trials=num_trials)
+    assert most_at_once(replace(spec, searcher=searcher, scheduler="none")) == most

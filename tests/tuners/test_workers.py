@@ -77,7 +77,8 @@ def test_a_gpu_that_jax_cannot_use_is_refused(cluster, tmp_path, monkeypatch):
 @pytest.mark.parametrize("slots", [2, 3, 6, 7, 16, 48, 64, 256, 300, 1000])
 def test_a_pack_is_full_when_its_gpu_is(cluster, tmp_path, slots):
     """Ray rounds shares to four digits: none may be rounded up, or the last would not fit."""
-    with workers_of(small_spec(tmp_path, slots=slots, gpus_per_trial=1.0)) as found:
+    spec = small_spec(tmp_path, slots=slots, gpus_per_trial=1.0, num_trials=2 * slots)
+    with workers_of(spec) as found:
         share = found.resources["gpu"]
         assert found.trainable is PackedTrainable
         assert round(share, 4) == share
@@ -86,6 +87,14 @@ def test_a_pack_is_full_when_its_gpu_is(cluster, tmp_path, slots):
         assert found.resources["cpu"] == 0.0, "a light process"
         assert found.at_once >= 2 * slots
     assert cluster.ended == [found.config["pack_keeper"]]
+
+
+def test_trials_are_shared_among_gpus(cluster, tmp_path):
+    """Ray would fill one before it takes the next."""
+    spec = small_spec(tmp_path, slots=64, gpus_per_trial=1.0, num_trials=63)
+    with workers_of(spec) as found:
+        assert found.at_once == 2 * 32
+    assert cluster.kept[0][0] == 32
 
 
 def test_packs_on_a_cpu_share_its_cores(cluster, tmp_path):

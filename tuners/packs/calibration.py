@@ -11,6 +11,7 @@ from rlcore.files import replacing
 from tuners.config import TrialConfig, static_configs
 from tuners.errors import BadInput
 from tuners.gpu import UnusableGPU, gpu_environment, require_gpu
+from tuners.searchers import most_at_once
 from tuners.spec import SweepSpec
 from tuners.versions import code_version
 
@@ -30,12 +31,11 @@ def slots_that_pay(spec: SweepSpec, gpus: int) -> int:
     """
     if not spec.uses_gpu:
         return 1
-    most = -(-spec.num_trials // max(1, gpus))
+    most = -(-int(min(spec.num_trials, most_at_once(spec))) // max(1, gpus))
     environment = {"env_vars": gpu_environment(spec.precision)}
     measure = ray.remote(num_gpus=1, num_cpus=0, runtime_env=environment)(_measure_once)
     wish = ray.remote(num_gpus=1, num_cpus=0)(_do_nothing)
-    packs = sum(1 for _ in static_configs(spec.base, spec.space))  # on each GPU, at the worst
-    measured = measure.remote(spec.base.to_dict(), most, MEMORY / packs)
+    measured = measure.remote(spec.base.to_dict(), most, MEMORY * _share_of_base(spec))
     wishes = [wish.remote() for _ in range(gpus - 1)]  # they end with this process, if it dies
     try:
         slots: int = ray.get(measured)
@@ -50,6 +50,18 @@ def slots_that_pay(spec: SweepSpec, gpus: int) -> int:
         for wished in wishes:
             ray.cancel(wished)
     return slots
+
+
+def _share_of_base(spec: SweepSpec) -> float:
+    """Returns which share of a GPU's memory is the base's, where all static configs have packs.
+
+    What a pack needs grows with the samples of an update and the width of the networks.
+    """
+
+    def size(config: TrialConfig) -> int:
+        return config.ppo.steps_per_update * sum(config.ppo.hidden_sizes)
+
+    return size(spec.base) / sum(map(size, static_configs(spec.base, spec.space)))
 
 
 def _do_nothing() -> None:
@@ -82,10 +94,14 @@ def _measure_once(entries: dict[str, Any], most: int, memory: float) -> int:
     except (OSError, ValueError):
         known = {}
     if key not in known:
-        known[key] = choose_slots(rates_by_width(config, widths, memory))
+        rates = rates_by_width(config, widths, memory)
+        known[key] = [choose_slots(rates), _room(max(rates), memory)]
         with replacing(file) as beside:
             beside.write_text(json.dumps(known))
-    return int(known[key])
+    slots, room = known[key]
+    if slots == widths[-1] < WIDTHS[-1]:  # as many as there are trials would pay
+        slots = max(slots, min(most, room))
+    return int(slots)
 
 
 def _processes_that_fit() -> int:
@@ -142,6 +158,12 @@ def choose_slots(rates: Mapping[int, float]) -> int:
             break
         chosen = width
     return chosen
+
+
+def _room(width: int, memory: float) -> int:
+    """Returns how many trials are likely to fit, where ``width`` of them did."""
+    needed = _memory_for(1.0)
+    return int(width * memory / needed) if needed else WIDTHS[-1]
 
 
 def _memory_for(factor: float) -> float:

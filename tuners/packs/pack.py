@@ -21,7 +21,6 @@ from rlcore.ppo.train import TrainState
 from tuners.config import TrialConfig
 from tuners.programs import fresh_state, seconds_saved, slots_program
 from tuners.progress import Effort, Progress, reports_of
-from tuners.store import at_hand
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Pack:
 
         Args:
             job: its name.
-            entry: what ``tuners/run.py`` tells Tune of a job.
+            entry: what ``tuners/run.py`` tells Tune of a job; its checkpoint, if any, in a folder.
 
         Raises:
             ValueError: its checkpoint is damaged, or of another config.
@@ -114,8 +113,7 @@ class Pack:
         progress = Progress.from_entry(entry)
         state = fresh_state(progress.config, progress.seeds)
         if entry["resume_from"] is not None:
-            with at_hand(entry["resume_from"]) as folder:
-                state = progress.read_checkpoint(folder, state)
+            state = progress.read_checkpoint(Path(entry["resume_from"]), state)
         self.leave(job)
         self._open(state, progress)
         occupant = _Occupant(self._free.pop(), progress)

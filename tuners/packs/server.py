@@ -21,6 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tuners.gpu import require_gpu
 from tuners.pinning import pin_to_free_core
+from tuners.store import at_hand
 
 CPU = "cpu"
 _WRITERS = 4
@@ -82,7 +83,7 @@ class PackServer:
             ValueError: its checkpoint is damaged, or of another config.
             UnusableGPU: the pack's; the CPU would be slow, and its curves not those of a GPU.
         """
-        self._stay()
+        self._end_later()
         self._take_back(job)  # asked by a process of this trial that died
         held = self._processes.keys() - {job, leaving}
         dead = set(filter(self._is_dead, held))
@@ -97,7 +98,13 @@ class PackServer:
                 await self.leave(other)
         try:
             await self._on_device(require_gpu)
-            await self._on_device(self._pack.enter, job, entry)
+            with contextlib.ExitStack() as stack:
+                if (place := entry["resume_from"]) is not None:  # it is fetched beside training
+                    folder = await asyncio.get_running_loop().run_in_executor(
+                        self._files, lambda: stack.enter_context(at_hand(place))
+                    )
+                    entry = {**entry, "resume_from": folder}
+                await self._on_device(self._pack.enter, job, entry)
         except Exception:
             await self.leave(job)
             raise
@@ -136,15 +143,16 @@ class PackServer:
         self._end_later()
 
     def _end_later(self) -> None:
-        """Ends this process in a while, unless a trial enters."""
-        self._stay()
-        if not self._processes:
-            loop = asyncio.get_running_loop()
-            self._ending = loop.call_later(_IDLE_SECONDS, self._give_up, 0)
-
-    def _stay(self) -> None:
+        """Ends this process in a while, unless by then a trial is there whose process lives."""
         if self._ending is not None:
             self._ending.cancel()
+        self._ending = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        if all(map(self._is_dead, self._processes)):
+            self._give_up(0)
+        else:
+            self._end_later()
 
     def _take_back(self, job: str) -> None:
         """Ends a trial's wait for a segment."""

@@ -55,15 +55,31 @@ def test_measuring_stops_where_more_trials_bring_too_little(measured):
 
 
 def test_no_more_slots_are_tried_than_there_are_trials(measured, remembered):
-    assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 16
+    assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 32
     assert measured == [4, 16]
+
+
+def test_all_trials_share_a_pack_that_has_no_room_for_more(measured, remembered, monkeypatch):
+    """Of 63 trials at 16 a time four would follow each other; measured were 4 and 16."""
+    needed = 0.1
+    monkeypatch.setattr(
+        calibration, "_memory_for", lambda factor: factor * (needed if 16 in measured else 0.1)
+    )
+    assert calibration._measure_once(CONFIG.to_dict(), 63, MEMORY) == 63
+    assert calibration._measure_once(CONFIG.to_dict(), 3, MEMORY) == 4
+    (remembered / "slots.json").unlink()
+    measured.clear()
+    needed = MEMORY / 2
+    assert calibration._measure_once(CONFIG.to_dict(), 63, MEMORY) == 32, "all that have room"
+    needed = 0.1
+    assert calibration._measure_once(CONFIG.to_dict(), 1000, MEMORY) == 64, "256 did not pay"
 
 
 def test_no_more_slots_are_tried_than_light_processes_fit_the_host(
     measured, remembered, monkeypatch
 ):
     monkeypatch.setattr(calibration, "_processes_that_fit", lambda: 20)
-    assert calibration._measure_once(CONFIG.to_dict(), 1000, MEMORY) == 16
+    assert calibration._measure_once(CONFIG.to_dict(), 1000, MEMORY) == 20
     assert measured == [4, 16]
 
 
@@ -129,21 +145,21 @@ def remembered(tmp_path, monkeypatch):
 
 def test_a_choice_is_remembered(measured, remembered, monkeypatch):
     for _ in range(2):
-        assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 16
-        assert calibration._measure_once(CONFIG.to_dict(), 48, MEMORY) == 16
+        assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 32
+        assert calibration._measure_once(CONFIG.to_dict(), 48, MEMORY) == 48
         assert measured == [4, 16], "once for all numbers of trials with the same choice"
-    assert calibration._measure_once(CONFIG.to_dict(), 8, MEMORY) == 4
+    assert calibration._measure_once(CONFIG.to_dict(), 8, MEMORY) == 8
     with jax.default_matmul_precision("tensorfloat32"):
         measured.clear()
-        assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 16
+        assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 32
         assert measured == [4, 16], "products take another time"
     monkeypatch.setattr(jax, "__version__", "0.11")
     measured.clear()
-    assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 16
+    assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 32
     assert measured == [4, 16], "other programs"
     (remembered / "slots.json").write_text("not JSON")
     measured.clear()
-    assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 16
+    assert calibration._measure_once(CONFIG.to_dict(), 32, MEMORY) == 32
     assert measured == [4, 16]
 
 
@@ -213,6 +229,17 @@ def test_it_is_measured_as_it_will_be_trained(scripted):
     assert ray.measured == (spec.base.to_dict(), 9, MEMORY)
     slots_that_pay(replace(spec, space={"num_minibatches": Choice((2, 4))}), 2)
     assert ray.measured[2] == MEMORY / 2, "each static config has a pack there"
+    sizes = spec.base.ppo.hidden_sizes
+    larger = tuple(3 * size for size in sizes)
+    slots_that_pay(replace(spec, space={"hidden_sizes": Choice((sizes, larger))}), 2)
+    assert ray.measured[2] == pytest.approx(MEMORY / 4), "the other needs three times as much"
+
+
+def test_for_a_searcher_that_learns_fewer_are_measured(scripted):
+    """No more than a quarter of its trials ever train at once."""
+    ray, spec = scripted
+    slots_that_pay(replace(spec, num_trials=64, searcher="tpe"), 2)
+    assert ray.measured[1] == 64 / 4 / 2
 
 
 def test_a_gpu_that_cannot_be_used_is_bad_input(scripted):

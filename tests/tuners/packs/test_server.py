@@ -1,11 +1,12 @@
 """When a pack trains, and for whom: the server without Ray, around a pack that a test scripts."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from tuners.gpu import UnusableGPU
 from tuners.packs import server
 from tuners.packs.server import PackKeeper, PackServer, Place
 
+ENTRY: dict[str, Any] = {"resume_from": None}
+
 
 class ScriptedPack:
     """Notes what it is asked; a segment takes as long as the test holds it."""
@@ -22,6 +25,7 @@ class ScriptedPack:
     def __init__(self, slots: int) -> None:
         self.entered: list[str] = []
         self.segments: list[list[str]] = []
+        self.begun_from: list[Path | None] = []
         self.left: list[str] = []
         self.saved: list[Path] = []
         self.seconds = 0.0  # that it says a segment took
@@ -30,9 +34,10 @@ class ScriptedPack:
         self.failure: Exception | None = None
 
     def enter(self, job: str, entry: Any) -> None:
-        if isinstance(entry, Exception):
-            raise entry
+        if "error" in entry:
+            raise entry["error"]
         self.entered.append(job)
+        self.begun_from.append(entry["resume_from"])
 
     def leave(self, job: str) -> None:
         self.left.append(job)
@@ -60,7 +65,7 @@ class Scene:
 
     async def enter(self, *jobs: str) -> None:
         for job in jobs:
-            assert await self.server.enter(job, None, process=os.getpid())
+            assert await self.server.enter(job, ENTRY, process=os.getpid())
 
     async def ask(self, *jobs: str) -> list[dict[str, Any]]:
         return list(await asyncio.gather(*(self.server.advance(job) for job in jobs)))
@@ -142,7 +147,7 @@ def test_who_takes_over_a_slot_is_waited_for():
         await s.ask("a", "b")
         asked = asyncio.create_task(s.server.advance("a"))
         await asyncio.sleep(0.01)
-        assert await s.server.enter("c", None, process=os.getpid(), leaving="b")
+        assert await s.server.enter("c", ENTRY, process=os.getpid(), leaving="b")
         await asyncio.sleep(0.01)
         assert s.pack.left == ["b"]
         assert len(s.pack.segments) == 1
@@ -184,14 +189,14 @@ def test_who_comes_again_keeps_its_slot_although_all_processes_had_died():
     async def scene() -> None:
         s = Scene(slots=4)
         for job in "abcd":
-            assert await s.server.enter(job, None, process=process.pid)
+            assert await s.server.enter(job, ENTRY, process=process.pid)
         s.pack.may_train.clear()
         asked = [asyncio.create_task(s.server.advance(job)) for job in "abcd"]
         await asyncio.sleep(0.01)
         process.kill()
         process.wait()
         again = [
-            asyncio.create_task(s.server.enter(job, None, process=os.getpid())) for job in "abcd"
+            asyncio.create_task(s.server.enter(job, ENTRY, process=os.getpid())) for job in "abcd"
         ]
         await asyncio.sleep(0.01)
         s.pack.may_train.set()
@@ -206,11 +211,11 @@ def test_a_full_pack_lets_nobody_in_unless_a_process_died(ended):
     async def scene() -> None:
         s = Scene(slots=2)
         await s.enter("a")
-        assert await s.server.enter("b", None, process=ended)
+        assert await s.server.enter("b", ENTRY, process=ended)
         s.pack.may_train.clear()
         asked = asyncio.create_task(s.server.advance("a"))
         await asyncio.sleep(0.01)
-        entering = asyncio.create_task(s.server.enter("c", None, process=os.getpid()))
+        entering = asyncio.create_task(s.server.enter("c", ENTRY, process=os.getpid()))
         await asyncio.sleep(0.01)
         s.pack.may_train.set()
         assert await entering
@@ -218,7 +223,7 @@ def test_a_full_pack_lets_nobody_in_unless_a_process_died(ended):
         assert s.pack.left == ["b"], "whose process died"
         with pytest.raises(RuntimeError, match="b has no slot in this pack"):
             await s.server.advance("b")
-        assert not await s.server.enter("d", None, process=os.getpid())
+        assert not await s.server.enter("d", ENTRY, process=os.getpid())
         await s.enter("a")  # it begins anew in its own slot
 
     play(scene())
@@ -229,7 +234,7 @@ def test_a_trial_that_cannot_begin_leaves_its_slot_free(error):
     async def scene() -> None:
         s = Scene(slots=1)
         with pytest.raises(type(error), match=str(error)):
-            await s.server.enter("a", error, process=os.getpid())
+            await s.server.enter("a", ENTRY | {"error": error}, process=os.getpid())
         await s.enter("b")
 
     play(scene())
@@ -242,7 +247,7 @@ def test_nobody_enters_a_pack_whose_gpu_cannot_be_used(monkeypatch):
         s = Scene(slots=1)
         monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
         with pytest.raises(UnusableGPU):
-            await s.server.enter("a", None, process=os.getpid())
+            await s.server.enter("a", ENTRY, process=os.getpid())
         assert s.pack.entered == []
 
     play(scene())
@@ -254,7 +259,7 @@ def test_a_trial_that_begins_again_keeps_its_slot():
     async def scene() -> None:
         s = Scene(slots=1)
         await s.enter("a")
-        assert await s.server.enter("a", None, process=os.getpid(), leaving="a")
+        assert await s.server.enter("a", ENTRY, process=os.getpid(), leaving="a")
         await s.ask("a")
         assert s.pack.left == []
 
@@ -276,6 +281,31 @@ def test_nobody_trains_for_a_process_that_died():
             await dead
         await s.ask("a", "b")
         assert s.pack.segments == [["a", "b"]] * 2
+
+    play(scene())
+
+
+def test_a_checkpoint_is_fetched_beside_training(monkeypatch):
+    """From a store it takes seconds: the others train meanwhile."""
+    fetched = threading.Event()
+
+    @contextlib.contextmanager
+    def at_hand(place: str) -> Iterator[Path]:
+        assert fetched.wait(10.0)
+        yield Path("here", place)
+
+    monkeypatch.setattr(server, "at_hand", at_hand)
+
+    async def scene() -> None:
+        s = Scene()
+        await s.enter("a")
+        entry = {"resume_from": "state"}
+        entering = asyncio.create_task(s.server.enter("b", entry, process=os.getpid()))
+        await s.ask("a")
+        assert s.pack.entered == ["a"]
+        fetched.set()
+        assert await entering
+        assert s.pack.begun_from == [None, Path("here", "state")]
 
     play(scene())
 
@@ -354,6 +384,25 @@ def test_a_pack_that_nobody_needs_ends(monkeypatch):
         assert ends == [], "e came in time, after two had left at once"
         await s.server.leave("e")
         await asyncio.sleep(0.4)
+        assert ends == [0]
+
+    play(scene())
+
+
+def test_a_pack_whose_last_trial_was_killed_ends(monkeypatch):
+    """It has not left its slot; a trial that is tried again elsewhere does not come here."""
+    monkeypatch.setattr(server, "_IDLE_SECONDS", 0.2)
+
+    async def scene() -> None:
+        s, ends = Scene(), []
+        monkeypatch.setattr(s.server, "_give_up", ends.append)
+        process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        assert await s.server.enter("a", ENTRY, process=process.pid)
+        await asyncio.sleep(0.5)
+        assert ends == []
+        process.kill()
+        process.communicate()
+        await asyncio.sleep(0.5)
         assert ends == [0]
 
     play(scene())
