@@ -43,10 +43,13 @@ def check_room(folder: Path) -> None:
     """Writes as much as a few checkpoints take, and deletes it.
 
     Raises:
-        OSError: the folder cannot be written, or not that much.
+        OSError: the folder, which it names, cannot be written, or not that much.
     """
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(bytes(2**20))
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**20))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -37,6 +37,9 @@ def run(flags: type[FlagsT], main: Callable[[FlagsT], int | None], about: str | 
 
     Exit codes: 0 done, 1 something outside failed, 2 bad input, 130 interrupted.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # whoever started it had closed it
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     os.environ.setdefault("JAX_PLATFORMS", "")  # the driver's own JAX takes what there is
     # Of a GPU it would take three quarters, which trials may need.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -93,13 +96,20 @@ def refuse_beside(given: str, idle: Iterable[str]) -> None:
         raise BadInput(f"--{given} says all of that already: leave out {named}")
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        line = "error: whoever read the output has gone; --resume goes on with a sweep"
+        print(line, file=sys.stderr)
+        super().on_broken_pipe()
+
+
 def make_console() -> Console:
     """Returns a console that leaves breaking lines to the terminal, and fits tables in a log.
 
     A log, also a coloured one, and a notebook get no screen that is drawn again and again.
     """
     on_screen = sys.stdout.isatty()
-    return Console(
+    return _Console(
         soft_wrap=True,
         width=None if on_screen else _LOG_WIDTH,
         highlight=False,

@@ -32,7 +32,7 @@ from tuners.final_table import (
 )
 from tuners.gpu import INSTALL_CUDA, has_cuda
 from tuners.job_names import BASELINE
-from tuners.layout import MLFLOW_LOG, REPORT_FILE
+from tuners.layout import MEDIA_FOLDER, MLFLOW_LOG, REPORT_FILE
 from tuners.lock import driving
 from tuners.login import masked, without_login
 from tuners.objectives import gap_text
@@ -319,5 +319,5 @@ def _print_next(console: Console, spec: SweepSpec, tracked: bool) -> None:
         console.print(f"  compare   {program_here('mlflow')} ui --backend-store-uri {store}")
         console.print(f"            then http://127.0.0.1:5000/{link}")
     console.print(f"  export    {on_sweep('export_best.py', spec)} --out best")
-    if spec.media:
+    if any((spec.folder / MEDIA_FOLDER).glob("*.mp4")):
         console.print(f"  watch     {spec.folder / 'media'}/*.mp4")

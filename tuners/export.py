@@ -6,6 +6,7 @@ A new exporter is a function and a line in ``EXPORTERS``.
 import inspect
 import json
 import os
+import secrets
 import shutil
 import tempfile
 import warnings
@@ -119,9 +120,9 @@ def export(best: Best, out: Path) -> None:
     """
     check_out(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    beside = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
+    beside.mkdir()
     try:
-        beside.chmod(0o755)
         for name, write in EXPORTERS.items():
             write(best, beside / name)
         beside.rename(out)

@@ -116,9 +116,11 @@ def _compiled(key: Key, lower: Callable[[], Any]) -> Any:
     if key not in _programs:
         lowered = lower()
         name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-        with open(use_compilation_cache() / f"{name}.lock", "w") as lock:
-            with contextlib.suppress(OSError):  # a file server without locks: each compiles
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        file = use_compilation_cache() / f"{name}.lock"
+        with contextlib.ExitStack() as stack:
+            # A file server without locks, or the file of another user: each compiles.
+            with contextlib.suppress(OSError):
+                fcntl.flock(stack.enter_context(file.open("w")), fcntl.LOCK_EX)
             _programs[key] = lowered.compile()
     return _programs[key]
 

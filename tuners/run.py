@@ -264,6 +264,8 @@ def _plain_about_storage(spec: SweepSpec, store: StoreWait | None) -> Iterator[N
         yield
     except Exception as error:  # Tune wraps what its callbacks raise
         number = _why_unwritable(spec.folder, error)
+        if number == errno.ENOENT:
+            raise OSError(number, f"{spec.folder} is gone, and the sweep with it") from None
         if number is not None:
             fault = f"{spec.folder}: {os.strerror(number)}"
         elif store is not None and store.fault:

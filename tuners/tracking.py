@@ -8,6 +8,8 @@ is written to a second run, and a server that was set back to an older copy gets
 import getpass
 import json
 import os
+import re
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,6 +40,7 @@ from tuners.results import read_segments_after, read_trials
 from tuners.store import fetch
 
 SUMMARY = "sweep"
+_UNFINISHED = 600.0  # seconds after which nobody is still making a store
 METRICS = (
     "objective",
     "score",
@@ -439,12 +442,22 @@ def _make_store(uri: str) -> None:
     path = _local_store(uri)
     if path is None or path.exists():
         return
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    _remove_unfinished_stores(path)
+    # A name of its own each time: MLflow keeps what it opened, also if that has failed.
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         MlflowClient(f"{_SQLITE}{beside}")
         _rename_if_free(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _remove_unfinished_stores(path: Path) -> None:
+    """Deletes what ``_make_store`` was making beside ``path`` in processes that were killed."""
+    unfinished = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}(-journal)?")
+    for left in path.parent.iterdir():
+        if unfinished.fullmatch(left.name) and time.time() - left.stat().st_mtime > _UNFINISHED:
+            left.unlink(missing_ok=True)
 
 
 def _local_store(uri: str) -> Path | None:

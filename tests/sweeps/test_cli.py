@@ -310,3 +310,32 @@ def test_only_a_screen_is_drawn_again_and_again(monkeypatch, variable, value, on
     monkeypatch.setattr(page, "isatty", lambda: on_screen)
     monkeypatch.setattr(sys, "stdout", page)
     assert cli.make_console().is_interactive == drawn
+
+
+MANY_LINES = """
+from sweeps.cli import make_console
+console = make_console()
+while True:
+    console.print("x" * 1000)
+"""
+
+
+def test_it_is_said_where_nobody_reads_any_more():
+    """As after `| head`: a sweep would end without a word."""
+    command = [sys.executable, "-c", MANY_LINES]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 1
+    assert said.startswith("error: whoever read the output has gone")
+    assert said.count("\n") == 1
+
+
+def test_a_script_runs_without_an_output():
+    """As cron or a shell's >&- leave it."""
+    command = f"{sys.executable} -m sweeps.compare >&-"
+    ended = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)

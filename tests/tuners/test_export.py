@@ -1,6 +1,7 @@
 """The best of a sweep as files: what they hold, that they run alone, and what is refused."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -176,6 +177,15 @@ def test_a_folder_that_exists_is_refused(sweep, tmp_path, kind):
         assert f"--out {out} exists; name a folder that does not" in refusal(call)
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
     assert list(out.iterdir()) == [] if kind == "folder" else out.read_text() == "mine"
+
+
+def test_an_export_is_as_open_to_others_as_its_user_has_it(sweep, tmp_path):
+    before = os.umask(0o077)
+    try:
+        export(load_best(sweep.folder), tmp_path / "best")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "best").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_folder_below_a_file_is_refused(sweep, tmp_path):

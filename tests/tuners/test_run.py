@@ -142,6 +142,13 @@ def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch, error):
     )
 
 
+def test_a_folder_that_somebody_deleted_is_not_to_be_resumed(tmp_path):
+    spec = small_spec(tmp_path)
+    with pytest.raises(FileNotFoundError) as raised, _plain_about_storage(spec, None):
+        raise RuntimeError("what Tune makes of it")
+    assert raised.value.strerror == f"{spec.folder} is gone, and the sweep with it"
+
+
 def test_a_store_that_ended_a_sweep_is_said_in_one_line(tmp_path):
     spec = small_spec(tmp_path)
     spec.folder.mkdir()

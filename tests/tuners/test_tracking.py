@@ -3,6 +3,7 @@
 import copy
 import getpass
 import json
+import os
 import socket
 import time
 from dataclasses import replace
@@ -570,6 +571,38 @@ def test_a_store_that_another_follower_made_meanwhile_is_kept(tmp_path, monkeypa
     tracking._make_store(f"sqlite:///{store}")
     assert store.read_text() == "the other's"
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_a_store_is_made_under_a_new_name_each_time(tmp_path, monkeypatch):
+    """MLflow keeps what it had opened: under the same name it would go on with half of a store."""
+    names = []
+
+    def full(uri):
+        names.append(uri)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mlflow, "MlflowClient", full)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            tracking._make_store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert len(set(names)) == 2
+
+
+def test_what_a_killed_process_left_of_a_store_is_deleted(tmp_path, monkeypatch):
+    hour_ago = time.time() - 3600.0
+    kept = ("mlflow.db.bak", ".mlflow.db.backup", ".other.db.0123abcd")
+    for name in (".mlflow.db.0123abcd", ".mlflow.db.0123abcd-journal", *kept):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (hour_ago, hour_ago))
+    (tmp_path / ".mlflow.db.89abcdef").touch()  # of a process that still makes it
+    monkeypatch.setattr(
+        mlflow, "MlflowClient", lambda uri: Path(uri.removeprefix("sqlite:///")).touch()
+    )
+    tracking._make_store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("mlflow.db", ".mlflow.db.89abcdef"),
+        *kept,
+    }
 
 
 def test_a_store_is_made_where_there_are_no_hard_links(tmp_path, monkeypatch):

@@ -6,11 +6,14 @@ import os
 import shlex
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+from rlcore.files import check_room
 from tuners.cluster.examination import GB, free_memory
 from tuners.cluster.faults import MIN_MEMORY
 from tuners.cluster.ray_token import keep_token_private
@@ -166,7 +169,8 @@ def _init(address: str | None, **arguments: Any) -> None:
                 f"RAY_TMPDIR is '{os.environ.get('RAY_TMPDIR')}', too long for the names of Ray's"
                 " sockets in it: set a shorter one, such as /tmp"
             ) from error
-        if "timed out during startup" not in str(error):
+        check_room(Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()))
+        if "timed out" not in str(error).lower():
             raise
         raise TimeoutError(
             errno.ETIMEDOUT,

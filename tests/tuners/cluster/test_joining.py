@@ -192,3 +192,18 @@ def test_a_machine_too_busy_for_ray_to_start_is_said_in_one_line(monkeypatch):
         pass
     assert "\n" not in ended.value.strerror
     assert "--resume" in ended.value.strerror
+
+
+def test_a_full_disk_is_not_taken_for_a_busy_machine(monkeypatch):
+    def init(**_):
+        raise RuntimeError("Timed out waiting for file gcs_server_port")
+
+    def full(folder):
+        raise OSError(28, "No space left on device", str(folder))
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("tuners.cluster.joining.check_room", full)
+    monkeypatch.setenv("RAY_TMPDIR", "/scratch")
+    with pytest.raises(OSError, match="No space left") as ended, joined("local"):
+        pass
+    assert ended.value.filename == "/scratch"
