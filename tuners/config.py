@@ -32,14 +32,20 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
     "adam_eps": (0.0, 1.0, False),
     "weight_decay": (0.0, 1.0, True),
 }
-# Beyond these a term is NaN or infinite, and with it the whole reward, whatever its weight.
+# Beyond these a term is NaN or infinite.
 _TERM_RANGES = {
     "reward.peak.sharpness": (0.0, 1e6, True),
     "reward.centred.margin": (0.0, 1e6, False),
     "reward.calm.margin": (0.0, 1e6, False),
 }
-# What a film can show, by rlcore/video.py: SMALLEST to LARGEST.  A pole has twice its half length.
-_DRAWN = {"task.rail": (1e-4, 1e4, True), "task.half_length": (5e-5, 5e3, True)}
+_TASK_RANGES = {
+    # What a film can show, by rlcore/video.py: SMALLEST to LARGEST.  Twice its half is a pole.
+    "task.rail": (1e-4, 1e4, True),
+    "task.half_length": (5e-5, 5e3, True),
+    # A world without friction is one.
+    "task.cart_damping": (0.0, 1e6, True),
+    "task.hinge_damping": (0.0, 1e6, True),
+}
 _MOST_STEPS = 2**31 - 1  # a trainer counts them in 32 bits
 Route = Literal["static", "hyperparameter", "reward", "task"]
 
@@ -317,7 +323,7 @@ def check_value(task: str, name: str, value: Any) -> None:
         raise BadInput(f"{name} is {value!r}, but must be a finite number{hint_for_text(value)}")
     low, high, closed = (_RANGES | _TERM_RANGES).get(name, (-1e6, 1e6, True))
     if where == "task":
-        low, high, closed = _DRAWN.get(name, (0.0, 1e6, False))
+        low, high, closed = _TASK_RANGES.get(name, (0.0, 1e6, False))
     if not (low <= value <= high) or (value == low and not closed):
         bound = "at least" if closed else "above"
         raise BadInput(f"{name} is {value:g}, but must be {bound} {low:g} and at most {high:g}")

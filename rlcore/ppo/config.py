@@ -29,7 +29,8 @@ class PPOConfig:
         shuffle: minibatches of whole environments (``envs``, faster) or of single samples.
         advantage_normalization: over the rollout, each minibatch, or not at all.
         normalize_reward: divide rewards by the running deviation of their discounted sum.
-        clip_value: clip the value loss as well as the policy's.
+        clip_value: clip the value loss as well as the policy's, by the same ``clip_range`` in the
+            unit of returns.
         action_repeat: simulation steps for which an action is held.
         updates_per_segment: PPO updates in one compiled segment.
         seeds_per_trial: seeds trained side by side.
@@ -124,7 +125,9 @@ class Hyperparameters:
     """Traced scalars: they change arithmetic, never the program.
 
     ``learning_rate`` falls linearly to ``learning_rate_end`` over ``budget`` environment steps.
-    With a ``weight_decay`` Adam is AdamW.
+    With a ``weight_decay`` Adam is AdamW; it decays all parameters, also the policy's log
+    deviation, towards 0.  Give ``as_arrays()`` to what is compiled: Python's numbers would be
+    traced anew.
     """
 
     learning_rate: Scalar = 2e-3

@@ -130,7 +130,7 @@ def train_segment(
     hyperparameters: Hyperparameters,
     reward_params: RewardParams,
 ) -> tuple[TrainState, SegmentMetrics, Episodes]:
-    """Returns the states one segment later, its metrics, and three evaluation episodes a seed.
+    """Returns the states one segment later, its metrics, and three episodes a seed to look at.
 
     One program per static config and task class: hyperparameters, reward parameters and physical
     constants are traced.  ``state`` is donated.

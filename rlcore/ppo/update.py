@@ -32,7 +32,7 @@ class Samples:
 
 
 class UpdateMetrics(NamedTuple):
-    """Means over the gradient steps of an update."""
+    """Means over the gradient steps of an update; ``grad_norm`` is that before clipping."""
 
     policy_loss: Float[Array, ""]
     value_loss: Float[Array, ""]

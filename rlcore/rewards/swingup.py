@@ -51,7 +51,7 @@ def _effort(task: SwingUpTask, state: State, action: Action, next_state: State) 
 
 
 def _energy(task: SwingUpTask, state: State, action: Action, next_state: State) -> Value:
-    """Distance of the pole's energy from that of resting upright, in units of 2 m g l."""
+    """Minus the distance of the pole's energy from that of resting upright, in units of 2 m g l."""
     weight_moment = task.pole_mass * task.gravity * task.half_length
     kinetic = 0.5 * task.hinge_inertia * jnp.square(next_state.theta_dot)
     potential = weight_moment * (jnp.cos(next_state.theta) - 1.0)

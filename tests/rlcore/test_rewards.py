@@ -230,6 +230,28 @@ def test_a_term_switched_off_has_no_weight(combine):
     assert reward_of(used | {"cos.on": 1.0}) == reward_of(used) != reward_of(unused)
 
 
+@pytest.mark.parametrize("combine", COMBINATIONS)
+def test_a_term_that_is_no_number_harms_only_those_who_use_it(combine):
+    """A mistake in one that nobody switched on would end every trial."""
+    terms = {
+        "good": Term(lambda task, before, action, after: jnp.cos(after.theta), unit=lambda u: u),
+        "root": Term(lambda task, before, action, after: jnp.sqrt(-1 - after.x**2), unit=jnp.sqrt),
+    }
+
+    def reward(shape):
+        params = make_reward_params(terms, {"combine": combine, **shape})
+        given, values = shaped_reward(
+            terms, params, TASK, AFTER, jnp.ones(1), AFTER, GOES_ON, gamma=1.0
+        )
+        assert np.isnan(values["root"]), "its statistics show it"
+        return given
+
+    assert np.isfinite(reward({"good.weight": 0.5}))
+    assert np.isfinite(reward({"good.weight": 0.5, "root.weight": 1.0, "root.on": False}))
+    assert np.isnan(reward({"good.weight": 0.5, "root.weight": 0.5}))
+    assert np.isnan(reward({"good.weight": 0.5, "root.potential": 0.5}))
+
+
 NUMBERS = st.floats(-50, 50, width=32)
 STATES = st.builds(lambda *columns: jnp.array(columns), NUMBERS, NUMBERS, NUMBERS, NUMBERS)
 WEIGHTS = st.fixed_dictionaries({f"{name}.weight": st.floats(-2, 2, width=32) for name in SWINGUP})

@@ -132,6 +132,12 @@ def test_a_value_out_of_range_is_refused(name, value, said):
         assert said in message
 
 
+def test_a_world_may_be_without_friction():
+    for name in ("task.hinge_damping", "task.cart_damping"):
+        check_value("dmc_swingup", name, 0.0)
+        assert "at least 0" in refusal(check_value, "dmc_swingup", name, -1e-9)
+
+
 def build_with(name, value):
     return CONFIG.with_values({name: value})
 
