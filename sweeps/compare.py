@@ -35,7 +35,12 @@ def main(flags: Flags) -> int:
 
     from sweeps.cli import make_console, print_table
     from tuners.outputs import check_out_file
-    from tuners.report.side_by_side import lines_of, load_sweeps, write_comparison
+    from tuners.report.side_by_side import (
+        lines_of,
+        load_sweeps,
+        remark_on_areas,
+        write_comparison,
+    )
 
     check_out_file(flags.out, "--out")
     records = load_sweeps(
@@ -53,6 +58,8 @@ def main(flags: Flags) -> int:
 
     console = make_console()
     print_table(console, make_table)
+    if remark := remark_on_areas(records):
+        console.print(remark)
     write_comparison(records, flags.out)
     console.print(f"figures   {flags.out}")
     return 0

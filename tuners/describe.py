@@ -35,7 +35,8 @@ def describe_change(before: TrialConfig, after: TrialConfig) -> list[str]:
     for name in [name for name in new if name not in old]:
         lines.append(f"new: {name} ({_settings(new[name])})")
     for name in [name for name in old if name not in new]:
-        lines.append(f"gone: {name} ({_settings(old[name])})")
+        why = "" if can_count(after, name) else f"; it has no part in a {combine[1]} reward"
+        lines.append(f"gone: {name} ({_settings(old[name])}){why}")
     for name in [name for name in new if name in old and new[name] != old[name]]:
         lines.append(f"changed: {name} ({_settings(old[name])} -> {_settings(new[name])})")
     stages = [after.at(env_steps) for env_steps in (0, *(at for at, _ in after.schedule))]

@@ -501,5 +501,5 @@ def run_link(folder: Path) -> str | None:
     shown = quote(f"tags.sweep_id = '{sweep}'")
     return (
         f"#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"
-        f"&searchFilter={shown}"
+        f"&searchFilter={shown}&orderByKey=metrics.%60objective%60&orderByAsc=false"
     )

@@ -61,7 +61,7 @@ def test_a_penalty_has_no_effect_in_a_product():
     assert active_terms(product) == {"cos": {"weight": 1.0}}
     assert describe_change(shape(cos__weight=1.0, effort__weight=0.1), product) == [
         "terms are combined by product, not by sum",
-        "gone: effort (weight 0.1)",
+        "gone: effort (weight 0.1); it has no part in a product reward",
     ]
 
 

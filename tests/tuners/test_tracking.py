@@ -658,4 +658,4 @@ def test_the_link_to_a_sweep_in_mlflows_pages(tmp_path):
     (folder / "mlflow.json").write_text(json.dumps(state))
     assert run_link(folder).startswith("#/experiments/7/runs")
     known_by = yaml.safe_load((folder / "sweep.yaml").read_text())["sweep_id"]
-    assert run_link(folder).endswith(f"&searchFilter=tags.sweep_id%20%3D%20%27{known_by}%27")
+    assert f"&searchFilter=tags.sweep_id%20%3D%20%27{known_by}%27&" in run_link(folder)

@@ -47,13 +47,11 @@ def find_hack(shaped: Sequence[float], scores: Sequence[float]) -> Hack | None:
     The noise is estimated from the differences between neighbouring segments (their median absolute
     deviation, which a trend does not change).
     """
+    if not is_long_enough(scores):
+        return None
     earned, done = np.asarray(shaped, dtype=float), np.asarray(scores, dtype=float)
-    if len(done) < MIN_SEGMENTS:
-        return None
-    start = int(np.argmax(_medians_of_three(done)))
+    start = _best_of(done)
     rest, score = earned[start:], done[start:]
-    if len(score) < MIN_SEGMENTS:
-        return None
     third = len(score) // 3
     rise = float(rest[-third:].mean() - rest[:third].mean())
     best, last = float(score[:third].mean()), float(score[-third:].mean())
@@ -62,6 +60,15 @@ def find_hack(shaped: Sequence[float], scores: Sequence[float]) -> Hack | None:
     if apart and best - last >= _LEAST_FALL and correlation <= _DISAGREEMENT:
         return Hack(correlation, best, last, rise)
     return None
+
+
+def is_long_enough(scores: Sequence[float]) -> bool:
+    """Returns whether enough follows a trial's best score to be judged."""
+    return len(scores) - (_best_of(np.asarray(scores)) if len(scores) else 0) >= MIN_SEGMENTS
+
+
+def _best_of(scores: np.ndarray) -> int:
+    return int(np.argmax(_medians_of_three(scores)))
 
 
 def _medians_of_three(values: np.ndarray) -> np.ndarray:

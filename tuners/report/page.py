@@ -9,7 +9,7 @@ from html import escape
 
 from plotly.offline import get_plotlyjs
 
-from tuners.report.charts import Chart
+from tuners.report.charts import Chart, Parallel
 from tuners.report.plotly_charts import FONT, chart_height, to_plotly
 
 _STYLE = """
@@ -74,6 +74,7 @@ _SCRIPT = """
 function draw(holder) {
   const figure = JSON.parse(document.getElementById(holder.id + '-data').textContent);
   Plotly.newPlot(holder, figure.data, figure.layout, {responsive: true, displaylogo: false,
+    displayModeBar: matchMedia('(hover: hover)').matches ? 'hover' : false,
     modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d']});
 }
 const holders = Array.from(document.querySelectorAll('.plot'));
@@ -109,7 +110,9 @@ def figure(chart: Chart) -> str:
     note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
     name = f"figure-{escape(chart.name)}"
     # On a small screen panels side by side are scrolled to.
-    min_width = 230 * chart.columns if chart.columns > 1 else 320
+    first = next(iter(chart.panels[0].marks), None)
+    axes = len(first.axes) if isinstance(first, Parallel) else 0
+    min_width = max(320, 230 * chart.columns * (chart.columns > 1), 70 * axes)
     return (
         f"<figure><figcaption>{escape(chart.title)}</figcaption>"
         f'<div class="scroll"><div class="plot" id="{name}" role="img"'

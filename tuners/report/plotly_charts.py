@@ -9,6 +9,7 @@ from plotly.subplots import make_subplots
 
 from tuners.report.charts import (
     DARK,
+    GREY,
     SCALE,
     Band,
     Bars,
@@ -49,6 +50,7 @@ def to_plotly(chart: Chart) -> dict[str, Any]:
         plot_bgcolor="rgba(0,0,0,0)",
         height=chart_height(chart),
         hoverlabel={"font": {"family": FONT, "size": 12}},
+        modebar={"bgcolor": "rgba(255,255,255,0)", "color": GREY, "activecolor": DARK},
         legend={"orientation": "h", "x": 0, "y": 0.995, "yanchor": "top", "yref": "container"},
     )
     found = figure.to_dict()
@@ -86,7 +88,7 @@ def _panels(chart: Chart) -> Figure:
     for number, panel in enumerate(chart.panels):
         where = {"row": number // columns + 1, "col": number % columns + 1}
         for mark in panel.marks:
-            for trace in _traces(mark, labelled):
+            for trace in _traces(mark, panel, labelled):
                 figure.add_trace(trace, **where)
         figure.update_xaxes(**_axis(panel, "x"), **where)
         figure.update_yaxes(**_axis(panel, "y"), **where)
@@ -112,11 +114,11 @@ def _axis(panel: Panel, which: str) -> dict[str, Any]:
     return axis
 
 
-def _traces(mark: Mark, labelled: set[str]) -> list[Scatter]:
+def _traces(mark: Mark, panel: Panel, labelled: set[str]) -> list[Scatter]:
     if isinstance(mark, Line):
         return [_line(mark, labelled)]
     if isinstance(mark, Dots):
-        return [_dots(mark, labelled)]
+        return [_dots(mark, panel, labelled)]
     if isinstance(mark, Interval):
         ends = {"x": [mark.low, mark.high], "y": [mark.y, mark.y]}
         about = f"{mark.about}: {mark.low:.3g} to {mark.high:.3g}"
@@ -160,8 +162,12 @@ def _line(mark: Line, labelled: set[str]) -> Scatter:
     )
 
 
-def _dots(mark: Dots, labelled: set[str]) -> Scatter:
+def _dots(mark: Dots, panel: Panel, labelled: set[str]) -> Scatter:
     shape = "diamond" if mark.is_diamond else "circle"
+    # Where an axis has names, dots are moved apart along it.
+    has_names = panel.x_ticks is not None and not panel.is_log, panel.y_ticks is not None
+    axes = zip(("%{x:.4g}", "%{y:.4g}"), has_names, strict=True)
+    numbers = ", ".join(number for number, is_name in axes if not is_name)
     return Scatter(
         x=mark.x,
         y=mark.y,
@@ -175,7 +181,7 @@ def _dots(mark: Dots, labelled: set[str]) -> Scatter:
         opacity=mark.opacity,
         **_legend(mark.label, labelled),
         text=[escape(text) for text in mark.about],
-        hovertemplate=("%{text}<br>" if mark.about else "") + "%{x:.4g}, %{y:.4g}<extra></extra>",
+        hovertemplate=("%{text}<br>" if mark.about else "") + numbers + "<extra></extra>",
     )
 
 

@@ -53,11 +53,10 @@ def draw_chart(path: Path, chart: Chart) -> None:
         axes.set_axis_off()
     title = textwrap.fill(chart.title, 110)
     figure.suptitle(title, x=0.01, y=1.0 - 0.1 / height, ha="left", va="top", fontsize=11)
-    labels = {
-        label: handle
-        for axes in grid.flat
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
+    labels: dict[str, Any] = {}
+    for axes in grid.flat:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            labels.setdefault(label, handle)
     if labels:
         figure.legend(
             labels.values(),
@@ -158,7 +157,10 @@ def _draw_parallel(axes: Axes, mark: Parallel) -> None:
     for place, axis in zip(places, mark.axes, strict=True):
         axes.axvline(place, color=GREY, linewidth=0.6)
         for at, text in axis.ticks:
-            axes.annotate(text, (place, at), fontsize=6, color=DARK, ha="right", va="center")
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8}
+            axes.annotate(
+                text, (place, at), fontsize=6, color=DARK, ha="right", va="center", bbox=box
+            )
     axes.set_xticks(places, [axis.title for axis in mark.axes], rotation=30, ha="right")
     axes.set_yticks([])
     axes.spines[["left", "bottom"]].set_visible(False)

@@ -109,7 +109,7 @@ def _seeds_of(values: np.ndarray, height: float, color: str) -> list[Mark]:
             about=[f"seed {i + 1}" for i in range(len(values))],
         ),
         Interval(cell.low, cell.high, height, color, interval_name(len(values))),
-        Dots([cell.value], [height], color, size=11, is_diamond=True, about=["mean"]),
+        Dots([cell.value], [height], color, size=11, is_diamond=True, about=["interquartile mean"]),
     ]
 
 
@@ -215,18 +215,23 @@ def pareto_chart(record: SweepRecord) -> Chart | None:
     points = {
         t["trial"]: (record.steps_to_threshold(t), float(t["final_score"] or 0.0)) for t in trials
     }
-    front = sorted(pareto_front(points), key=lambda name: points[name])
+    full = {trial["trial"] for trial in trials if never_stopped(trial)}
+    front = sorted(
+        pareto_front({name: points[name] for name in full}), key=lambda name: points[name]
+    )
     marks: list[Mark] = []
     if len(front) > 1:
         steps, scores = zip(*(points[name] for name in front), strict=True)
         marks.append(Line(steps, scores, DARK, "the front", 1.2, is_dashed=True))
-    groups: dict[tuple[str, str, float], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, str, float, bool], list[Mapping[str, Any]]] = {}
     for trial in trials:
         look = _pareto_look(record, trial, trial["trial"] in front)
-        groups.setdefault(look, []).append(trial)
-    for (color, label, size), group in groups.items():
+        groups.setdefault((*look, trial["trial"] not in full), []).append(trial)
+    for (color, label, size, is_hollow), group in groups.items():
         x, y = zip(*(points[trial["trial"]] for trial in group), strict=True)
-        marks.append(Dots(x, y, color, label, size, about=[record.trial_label(t) for t in group]))
+        about = [record.trial_label(trial) for trial in group]
+        label = f"{label}, stopped early" if is_hollow else label
+        marks.append(Dots(x, y, color, label, size, is_hollow=is_hollow, about=about))
     panel = Panel(
         marks,
         x_title=f"million env_steps until the score stays above {THRESHOLD:.0f}",
@@ -234,14 +239,15 @@ def pareto_chart(record: SweepRecord) -> Chart | None:
         y_range=(0, 1000),
         x_range=(0.0, 1.06 * record.never),
     )
-    reached = sum(map(record.stays_above, trials))
+    reached = sum(record.stays_above(trial) for trial in trials if trial["trial"] in full)
     return Chart(
         "pareto",
-        f"How high and how soon: {reached} of {len(trials)} trials ended with all seeds above"
+        f"How high and how soon: of {len(full)} trials in full {reached} ended with all seeds above"
         f" {THRESHOLD:.0f}; the front has {len(front)}",
         [panel],
         note="Mean over a trial's seeds; a seed that never stays above counts as a segment more"
-        " than it trained. Trials stopped before all seeds were there stand at the right edge.",
+        " than it trained. Trials stopped before all seeds were there stand at the right edge; the"
+        " final score of those that were stopped is of their climb.",
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from tuners.job_names import BASELINE, TASK_SCORE
 from tuners.report.charts import BLUE, GREY, ORANGE, RED, Band, Chart, Line, Mark, Panel
-from tuners.report.hacking import MIN_SEGMENTS, hacks, paired
+from tuners.report.hacking import MIN_SEGMENTS, hacks, is_long_enough, paired
 from tuners.report.result_charts import STEPS
 from tuners.report.sweep_record import SweepRecord
 from tuners.report.term_advice import row_segments, term_statistics
@@ -30,10 +30,12 @@ def hacking_chart(record: SweepRecord) -> Chart | None:
         marks.append(Line(shares_of_range(shaped), scores, color, label, width, about=about))
     if not marks:
         return None
-    found = f"{len(flagged)} of {len(same)} trials" if flagged else "no trial"
+    curves = [paired(record.segments.get(trial["trial"], ())) for trial in same]
+    judged = sum(is_long_enough(scores) for _, scores in curves)
+    others = f"; {len(same) - judged} others ended too soon after their best" * (judged < len(same))
     note = (
         "A line goes from segment to segment. Healthy ones rise to the right; one that falls"
-        " to the right is paid for the wrong thing. An alarm takes at least"
+        " to the right for long is paid for the wrong thing. An alarm takes at least"
         f" {MIN_SEGMENTS} segments after the best one."
     )
     if len(same) < len(record.trials):
@@ -47,7 +49,8 @@ def hacking_chart(record: SweepRecord) -> Chart | None:
     )
     return Chart(
         "hacking",
-        f"Shaped return against score: {found} earned more while doing worse",
+        f"Shaped return against score: {len(flagged)} of {judged} trials earned more while doing"
+        f" worse{others}",
         [panel],
         note=note,
     )
@@ -86,20 +89,25 @@ def terms_chart(record: SweepRecord) -> Chart | None:
         panels,
         columns=3,
         row_height=230,
-        note="Only terms with a weight in the reward are drawn.",
+        note="Only terms with a weight in the reward are drawn. The axes are those of the means: a"
+        " band may go beyond.",
     )
 
 
 def _term_panel(record: SweepRecord, name: str, rows: Sequence[str], is_first: bool) -> Panel:
     marks: list[Mark] = []
+    means: list[float] = []
     for row in rows:
         color = BLUE if row == record.winner else ORANGE
         if name not in {term.name for term in term_statistics(record, row)}:
             continue
         steps, mean, low, high = term_history(row_segments(record, row), name)
         label = record.row_label(row)
+        means += mean
         marks += [Band(steps, low, high, color), Line(steps, mean, color, label, 2.0, about=label)]
-    return Panel(marks, name, STEPS, "value" if is_first else "")
+    room = 0.15 * ((max(means) - min(means)) or 1.0)
+    y_range = min(means) - room, max(means) + room
+    return Panel(marks, name, STEPS, "value" if is_first else "", y_range=y_range)
 
 
 def term_history(segments: Sequence[Mapping[str, Any]], term: str) -> list[list[float]]:

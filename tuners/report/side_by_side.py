@@ -70,6 +70,17 @@ def load_sweeps(folders: Sequence[Path]) -> list[SweepRecord]:
     return records
 
 
+def remark_on_areas(records: Sequence[SweepRecord]) -> str:
+    """Returns a sentence where areas of the sweeps are means over different stretches; else ""."""
+    bases = [record.spec.base for record in records]
+    if len({(base.full_length, base.ppo.steps_per_segment) for base in bases}) == 1:
+        return ""
+    return (
+        "The area under curve is a mean over the evaluations of a budget, and these sweeps have"
+        " different ones: compare final scores and steps."
+    )
+
+
 def env_steps_of_search(record: SweepRecord) -> int:
     """Returns what the search has trained so far, all seeds counted."""
     return sum(record.reached(trial) * len(trial["seeds"]) for trial in record.search)
@@ -188,6 +199,8 @@ def progress_chart(records: Sequence[SweepRecord]) -> Chart | None:
     """Returns each sweep's best trial so far over what its search had spent."""
     objectives = {(r.spec.objective, r.spec.spread_penalty) for r in records}
     by = None if len(objectives) == 1 else "area"
+    if remark_on_areas(records) and (by or records[0].spec.judge.column) == "area":
+        by = "final_score"
     marks: list[Mark] = []
     for number, record in enumerate(records):
         steps = best_so_far(record, by=by)
@@ -201,13 +214,13 @@ def progress_chart(records: Sequence[SweepRecord]) -> Chart | None:
         marks.append(Dots(x, y, color, name, 8, about=about))
     if not marks:
         return None
-    title = records[0].spec.judge.title if by is None else "area under curve"
+    title = records[0].spec.judge.title if by is None else COLUMNS[by].title
+    chosen = "" if by is None else f" The sweeps went by what cannot be compared: here by {title}."
     return Chart(
         "compared_search",
         f"The best {title} so far, over what the search had spent",
         [Panel(marks, "", "million env_steps of all trials and seeds", f"best {title} so far")],
-        note="A dot is a trial that was the best when it ended."
-        + ("" if by is None else " The sweeps have different objectives: all go by the area here."),
+        note="A dot is a trial that was the best when it ended." + chosen,
     )
 
 
@@ -236,6 +249,7 @@ def write_comparison(records: Sequence[SweepRecord], path: Path) -> None:
             " flattered then, and fresh seeds would tell.",
             "note",
         ),
+        *(paragraph(remark, "note") for remark in [remark_on_areas(records)] if remark),
         section(
             "test", "The test", [figure_or(columns_chart(records), "No sweep is finished yet.")]
         ),

@@ -83,7 +83,6 @@ def importance_chart(record: SweepRecord, shares: Mapping[str, float], count: in
     failed = sum(trial["stop_reason"] in FAILED for trial in record.ended)
     ordered = sorted(shares.items(), key=lambda item: item[1])
     heights = [float(place) for place in range(len(ordered))]
-    best = ordered[-1][0]
     panel = Panel(
         [Bars(heights, [share for _, share in ordered], BLUE)],
         x_title="share of the objective's variance",
@@ -93,7 +92,7 @@ def importance_chart(record: SweepRecord, shares: Mapping[str, float], count: in
     )
     return Chart(
         "importance",
-        f"What decides the objective, from {count} trials: most of all {short(best)}",
+        f"Which parameters went with the objective, in {count} trials",
         [panel],
         row_height=90 + 19 * len(ordered),
         note="fANOVA on a random forest; shares add up to 1. Trials are compared as in the charts"

@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 
 from rlcore.files import replacing
+from rlcore.rewards.compose import MULTIPLIED
 from tuners.config import value_of
 from tuners.describe import describe_change
 from tuners.final_table import interval, seen_before, verdict
@@ -13,7 +14,7 @@ from tuners.layout import PLOTS_FOLDER, REPORT_FILE
 from tuners.objectives import gap_text, objective_text
 from tuners.report.advice import warnings_of
 from tuners.report.charts import Chart
-from tuners.report.importance import MIN_TRIALS, importances
+from tuners.report.importance import fewest_trials, importances
 from tuners.report.media import film_strips, videos
 from tuners.report.page import (
     bullets,
@@ -122,7 +123,9 @@ def _head(record: SweepRecord) -> Iterator[str]:
             "No warning so far; edges and a winner's terms are judged at the end.", "fine"
         )
     else:
-        yield paragraph("No warning: no reward hacking, useless term or edge was found.", "fine")
+        yield paragraph(
+            "No warning: of what could be judged, no reward hacking, useless term or edge.", "fine"
+        )
     links = (f'<a href="#{name}">{escape(title)}</a>' for name, title in SECTIONS.items())
     yield f"<nav>{''.join(links)}</nav>"
 
@@ -166,7 +169,9 @@ def _tiles(record: SweepRecord) -> Iterator[str]:
     judged = record.spec.judge.column
     if better := record.comparison.improvement.get(BASELINE):
         title = f"probability that the winner is better in {COLUMNS[judged].title}"
-        yield tile(f"{better[judged].value:.2f}", f"{title}, {interval(better[judged], 2)}")
+        sure = better[judged].low == 1.0  # no certainty, but all there is
+        how = "in all pairs of seeds" if sure else interval(better[judged], 2)
+        yield tile(f"{better[judged].value:.2f}", f"{title}, {how}")
     if record.comparison.over_tuning is not None:
         gap = gap_text(record.comparison.over_tuning)
         yield tile(gap, f"over-tuning gap: {record.spec.judge.title} in the search minus the test")
@@ -204,8 +209,8 @@ def _parameters(
         return
     yield figure_or(
         charts["importance"],
-        f"The importance of parameters takes at least {MIN_TRIALS} trials that ended and differ; so"
-        f" far there are {count}.",
+        f"The importance of parameters takes at least {fewest_trials(record)} trials that ended and"
+        f" differ; so far there are {count}.",
     )
     yield figure_or(charts["parallel"], "Fewer than two trials have ended yet.")
     yield figure_or(charts["slices"], "No trial has ended yet.")
@@ -248,20 +253,16 @@ def _terms(record: SweepRecord, row: str) -> Iterator[str]:
         return
     combine = value_of(record.final_config(row), "reward.combine")
     yield f"<h3>{escape(record.row_label(row))}: its terms, combined by {escape(combine)}</h3>"
-    yield table(
-        ["term", "weight", "mean, first", "mean, last", "least", "greatest", "share of size", ""],
-        [
-            [
-                term.name,
-                f"{term.weight:.3g}",
-                *(_short(value) for value in (term.first, term.last, term.low, term.high)),
-                f"{term.share:.0%}",
-                term_remark(term, len(found) - 1, combine).removeprefix("is ").partition(":")[0],
-            ]
-            for term in found
-        ],
-        texts=(0, 7),
-    )
+    has_shares = combine not in MULTIPLIED  # a product is no sum of parts
+    titles = ["term", "weight", "mean, first", "mean, last", "least", "greatest"]
+    titles += ["share of size", ""] if has_shares else [""]
+    lines = []
+    for term in found:
+        numbers = (term.first, term.last, term.low, term.high)
+        share = [f"{term.share:.0%}"] if has_shares else []
+        remark = term_remark(term, len(found) - 1, combine).removeprefix("is ").partition(":")[0]
+        lines.append([term.name, f"{term.weight:.3g}", *map(_short, numbers), *share, remark])
+    yield table(titles, lines, texts=(0, len(titles) - 1))
 
 
 def _short(value: float) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.tuners.report.tables import Page, Tables, curve
+from tests.tuners.report.tables import Page, Tables, curve, search_values
 from tests.tuners.small import SEGMENT
 from tuners.report.hacking import _noise, agreement, find_hack, hacks, paired, rank_correlation
 from tuners.report.reward_charts import hacking_chart
@@ -149,3 +149,15 @@ def test_the_report_warns_of_it_and_draws_it_in_red(planted):
     (flagged,) = red
     assert flagged["x"] == pytest.approx([i / 7 for i in range(8)], abs=1e-5)
     assert flagged["y"] == [700.0 - 80 * i for i in range(8)]
+
+
+def test_how_many_trials_could_be_judged_is_said(tmp_path):
+    tables = Tables(tmp_path, num_trials=3)
+    tables.trial("trial-000", [900.0] * 8, row="baseline")
+    tables.trial("trial-001", [100.0, 200.0], values=search_values(1), stop_reason="asha")
+    tables.trial("trial-002", [100.0 * n for n in range(8)], values=search_values(2))
+    title = hacking_chart(load_record(tables.write())).title
+    assert title == (
+        "Shaped return against score: 0 of 1 trials earned more while doing worse; 2 others ended"
+        " too soon after their best"
+    )

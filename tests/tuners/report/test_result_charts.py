@@ -95,8 +95,24 @@ def test_a_trial_that_never_gets_there_stands_at_the_edge(tmp_path):
     tables.trial("trial-001", [500.0] * 3, values=search_values(1), stop_reason="asha")
     record = load_record(tables.write())
     places = {m.label: (m.x[0], m.y[0]) for m in marks(pareto_chart(record), Dots)}
-    assert places["other trials"] == pytest.approx((9 * MILLION, 500.0))
-    assert pareto_chart(record).title.startswith("How high and how soon: 1 of 2 trials")
+    assert places["other trials, stopped early"] == pytest.approx((9 * MILLION, 500.0))
+    assert pareto_chart(record).title.endswith(
+        "of 1 trials in full 1 ended with all seeds above 800; the front has 1"
+    )
+
+
+def test_a_trial_that_was_stopped_while_it_climbed_is_not_on_the_front(tmp_path):
+    """Above the threshold soonest, it has no final score that could be laid beside the others'."""
+    tables = Tables(tmp_path, num_trials=3)
+    tables.trial("trial-000", [870.0] * 6, row="baseline")
+    tables.trial("trial-001", [810.0], values=search_values(1), stop_reason="asha")
+    tables.trial("trial-002", [900.0] * 8, values=search_values(2))
+    chart = pareto_chart(load_record(tables.write()))
+    (front,) = marks(chart, Line)
+    assert list(front.y) == [870.0, 900.0]
+    hollow = [mark.about for mark in marks(chart, Dots) if mark.is_hollow]
+    assert hollow == [["trial-001"]]
+    assert "of 2 trials in full 2 ended" in chart.title
 
 
 def test_trials_are_compared_at_an_age_that_all_reached(tmp_path):
@@ -271,6 +287,21 @@ EVERY_MARK = Chart(
         )
     ],
 )
+
+
+def test_what_only_moves_dots_apart_is_not_told(record):
+    hovers = {trace["hovertemplate"] for trace in to_plotly(seeds_chart(record))["data"]}
+    assert "%{text}<br>%{x:.4g}<extra></extra>" in hovers
+    assert not any("%{y" in hover for hover in hovers)
+
+
+def test_the_axis_of_a_term_is_that_of_its_mean(record):
+    """Its least value, once in training, may be a hundred times as far."""
+    for panel in terms_chart(record).panels:
+        means = [y for mark in panel.marks if isinstance(mark, Line) for y in mark.y]
+        low, high = panel.y_range
+        assert low < min(means) <= max(means) < high
+        assert high - low < 1.5 * max(1.0, max(means) - min(means))
 
 
 def test_every_mark_becomes_a_trace():

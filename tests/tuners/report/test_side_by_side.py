@@ -14,6 +14,7 @@ from tuners.report.side_by_side import (
     lines_of,
     load_sweeps,
     progress_chart,
+    remark_on_areas,
     write_comparison,
 )
 from tuners.report.sweep_record import load_record
@@ -106,9 +107,23 @@ def test_sweeps_of_different_objectives_go_by_the_area(tmp_path):
     records = load_sweeps(both)
     chart = progress_chart(records)
     assert "area under curve" in chart.title
-    assert "different objectives" in chart.note
+    assert "cannot be compared: here by area under curve" in chart.note
     assert all(mark.y[-1] == 200.0 for mark in chart.panels[0].marks)
     assert progress_chart(records[1:]).panels[0].marks[0].y[-1] == 999.0
+
+
+def test_areas_of_different_budgets_are_not_compared(tmp_path):
+    for name, budget in (("short", 8 * SEGMENT), ("long", 16 * SEGMENT)):
+        tables = Tables(tmp_path, name=name, budget=budget, num_trials=1)
+        tables.trial("trial-000", [100.0] * (budget // SEGMENT - 1) + [900.0])
+        tables.write()
+    records = load_sweeps([tmp_path / "short", tmp_path / "long"])
+    assert "compare final scores and steps" in remark_on_areas(records)
+    assert progress_chart(records).title.startswith("The best final score so far")
+    write_comparison(records, tmp_path / "compare.html")
+    assert remark_on_areas(records) in Page(tmp_path / "compare.html").text
+    assert remark_on_areas(records[:1]) == ""
+    assert progress_chart(records[:1]).title.startswith("The best area under curve so far")
 
 
 def test_the_file_needs_no_network_and_every_figure_has_data(records, tmp_path):
