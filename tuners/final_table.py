@@ -8,7 +8,7 @@ from tuners.validate import COLUMNS, FEWEST_SEEDS, THRESHOLD, Column, Comparison
 
 COLUMN_TITLES = (
     *(column.title for column in COLUMNS.values()),
-    f"seeds above {THRESHOLD:.0f} at the end",
+    f"seeds above {THRESHOLD:.0f}",
 )
 
 

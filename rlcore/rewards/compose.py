@@ -157,7 +157,8 @@ def shaped_reward(
     combined = _combine(terms, params, values)
     continues = 1.0 - terminated.astype(combined.dtype)
     potential = sum(
-        _weighed(
+        weight
+        * _used(
             weight,
             gamma * continues * value(name, next_state, next_state) - value(name, state, state),
         )
@@ -170,7 +171,7 @@ def _combine(
     terms: Mapping[str, Term], params: RewardParams, values: dict[str, Float[Array, "*batch"]]
 ) -> Float[Array, "*batch"]:
     weights = params.weights
-    total = sum(_weighed(weights[name], value) for name, value in values.items())
+    total = sum(weights[name] * _used(weights[name], value) for name, value in values.items())
     mean = total / _or_one(sum(map(jnp.abs, weights.values()), jnp.zeros(())))
     product, logarithm, exponents = jnp.ones_like(total), jnp.zeros_like(total), jnp.zeros(())
     for name, term in terms.items():
@@ -179,16 +180,18 @@ def _combine(
         factor = term.unit(values[name])
         clipped = jnp.clip(factor, 0.0, 1.0)
         factor = jnp.where(params.clip > 0, clipped, factor)
-        product = product * (1.0 - _weighed(weights[name], 1.0 - factor))
-        logarithm = logarithm + _weighed(weights[name], jnp.log(jnp.maximum(clipped, _TINY)))
+        loss = _used(weights[name], 1.0 - factor)
+        product = product * (1.0 - weights[name] * loss)
+        log = _used(weights[name], jnp.log(jnp.maximum(clipped, _TINY)))
+        logarithm = logarithm + weights[name] * log
         exponents = exponents + weights[name]
     geometric = jnp.exp(logarithm / _or_one(exponents))
     return jax.lax.select_n(params.combine, total, mean, product, geometric)
 
 
-def _weighed(weight: Float[Array, ""], value: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """Returns their product; 0 where the weight is, even if the value is no number."""
-    return jnp.where(weight == 0, 0.0, weight * value)
+def _used(weight: Float[Array, ""], value: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Returns the value, 0 where its weight is 0: times that NaN would stay NaN."""
+    return jnp.where(weight == 0, 0.0, value)
 
 
 def _or_one(weight: Float[Array, ""]) -> Float[Array, ""]:

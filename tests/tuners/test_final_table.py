@@ -51,7 +51,7 @@ def test_a_line_has_a_cell_for_each_title():
         FINAL_SCORE: ("800", "[700, 900]"),
         AREA: ("800", "[700, 900]"),
         STEPS: ("800.00 M", "[700.00, 900.00]"),
-        "seeds above 800 at the end": ("7 of 8", ""),
+        "seeds above 800": ("7 of 8", ""),
     }
     _, beats = next(improvement_lines(compared(baseline={})))
     assert len(beats) == len(COLUMN_TITLES)
