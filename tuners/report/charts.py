@@ -55,16 +55,6 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Band:
-    """The area between two lines."""
-
-    x: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
-    color: str
-
-
-@dataclass(frozen=True)
 class Bars:
     """Horizontal bars at heights ``y``."""
 
@@ -91,7 +81,7 @@ class Parallel:
     values_title: str
 
 
-Mark = Line | Dots | Interval | Band | Bars | Parallel
+Mark = Line | Dots | Interval | Bars | Parallel
 Ticks = tuple[tuple[float, str], ...]
 
 

@@ -11,7 +11,6 @@ from tuners.report.charts import (
     DARK,
     GREY,
     SCALE,
-    Band,
     Bars,
     Chart,
     Dots,
@@ -124,12 +123,6 @@ def _traces(mark: Mark, panel: Panel, labelled: set[str]) -> list[Scatter]:
         about = f"{mark.about}: {mark.low:.3g} to {mark.high:.3g}"
         line = {"color": mark.color, "width": 3}
         return [Scatter(**ends, mode="lines", line=line, showlegend=False, **_hover(about))]
-    if isinstance(mark, Band):
-        edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-        return [
-            Scatter(x=mark.x, y=mark.low, **edge),
-            Scatter(x=mark.x, y=mark.high, fill="tonexty", fillcolor=_faint(mark.color), **edge),
-        ]
     assert isinstance(mark, Bars)
     return [
         Scatter(
@@ -200,11 +193,6 @@ def _hover(about: str, numbers: str = "") -> dict[str, Any]:
         return {"hoverinfo": "skip"}
     parts = [escape(about), *([numbers] if numbers else [])]
     return {"hovertemplate": "<br>".join(parts) + "<extra></extra>"}
-
-
-def _faint(color: str) -> str:
-    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.15)"
 
 
 def _parallel(chart: Chart, mark: Parallel) -> Figure:

@@ -22,7 +22,6 @@ from tuners.report.charts import (
     GREY,
     ROW_COLORS,
     SCALE,
-    Band,
     Bars,
     Chart,
     Dots,
@@ -137,8 +136,6 @@ def _draw_mark(axes: Axes, mark: Mark) -> None:
         )
     elif isinstance(mark, Interval):
         axes.plot([mark.low, mark.high], [mark.y, mark.y], color=mark.color, linewidth=2.5)
-    elif isinstance(mark, Band):
-        axes.fill_between(mark.x, mark.low, mark.high, color=mark.color, alpha=0.15, linewidth=0)
     elif isinstance(mark, Bars):
         axes.barh(mark.y, mark.lengths, color=mark.color, height=0.6)
     else:

@@ -24,6 +24,7 @@ def about_test(record: SweepRecord, charts: Mapping[str, Chart | None]) -> Itera
         yield paragraph(
             f"Interquartile means over {record.comparison.test_seeds} test seeds with"
             f" {interval_name(record.comparison.test_seeds)} (bootstrap)."
+            + " Seeds are above 800, or not, at the last evaluation."
             + (" Nothing was chosen by these seeds." if not record.spec.extensions else ""),
             "note",
         )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tuners.job_names import BASELINE, TASK_SCORE
-from tuners.report.charts import BLUE, GREY, ORANGE, RED, Band, Chart, Line, Mark, Panel
+from tuners.report.charts import BLUE, GREY, ORANGE, RED, Chart, Line, Mark, Panel
 from tuners.report.hacking import MIN_SEGMENTS, hacks, is_long_enough, paired
 from tuners.report.result_charts import STEPS
 from tuners.report.sweep_record import SweepRecord
@@ -85,41 +85,33 @@ def terms_chart(record: SweepRecord) -> Chart | None:
     panels = [_term_panel(record, name, rows, i % 3 == 0) for i, name in enumerate(names)]
     return Chart(
         "terms",
-        "The terms over training, unweighted: mean as a line, least to greatest as a band",
+        "The terms over training: the mean of each, unweighted",
         panels,
         columns=3,
         row_height=230,
-        note="Only terms with a weight in the reward are drawn. The axes are those of the means: a"
-        " band may go beyond.",
+        note="Only terms with a weight in the reward are drawn.",
     )
 
 
 def _term_panel(record: SweepRecord, name: str, rows: Sequence[str], is_first: bool) -> Panel:
     marks: list[Mark] = []
-    means: list[float] = []
     for row in rows:
         color = BLUE if row == record.winner else ORANGE
         if name not in {term.name for term in term_statistics(record, row)}:
             continue
-        steps, mean, low, high = term_history(row_segments(record, row), name)
+        steps, means = term_history(row_segments(record, row), name)
         label = record.row_label(row)
-        means += mean
-        marks += [Band(steps, low, high, color), Line(steps, mean, color, label, 2.0, about=label)]
-    room = 0.15 * ((max(means) - min(means)) or 1.0)
-    y_range = min(means) - room, max(means) + room
-    return Panel(marks, name, STEPS, "value" if is_first else "", y_range=y_range)
+        marks.append(Line(steps, means, color, label, 2.0, about=label))
+    return Panel(marks, name, STEPS, "value" if is_first else "")
 
 
-def term_history(segments: Sequence[Mapping[str, Any]], term: str) -> list[list[float]]:
-    """Returns million env_steps, and a term's mean, least and greatest value at each."""
-    history = []
-    for steps in sorted({segment["env_steps"] for segment in segments}):
-        at = [segment for segment in segments if segment["env_steps"] == steps]
-        parts = [
-            np.array([s[f"term_{term}_{part}"] for s in at if s[f"term_{term}_{part}"] is not None])
-            for part in ("mean", "min", "max")
-        ]
-        if all(len(part) for part in parts):
-            history.append((steps / 1e6, parts[0].mean(), parts[1].min(), parts[2].max()))
-    columns = np.array(history).reshape(-1, 4).T
-    return [column.tolist() for column in columns]
+def term_history(
+    segments: Sequence[Mapping[str, Any]], term: str
+) -> tuple[list[float], list[float]]:
+    """Returns million env_steps, and a term's mean over seeds and trials at each."""
+    means: dict[int, list[float]] = {}
+    for segment in segments:
+        if (mean := segment[f"term_{term}_mean"]) is not None:
+            means.setdefault(segment["env_steps"], []).append(mean)
+    at = sorted(means)
+    return [steps / 1e6 for steps in at], [float(np.mean(means[steps])) for steps in at]
