@@ -52,8 +52,8 @@ class PlanSearcher(_NotSaved, Searcher):
     ) -> None:
         """Takes jobs from ``plan``; ``to_tune`` turns one into a Tune config.
 
-        ``most_at_once`` jobs are handed out and have not ended, at most: a searcher that learns
-        would have to propose trials before it knows how others ended.
+        While it searches, ``most_at_once`` jobs are handed out and have not ended, at most: a
+        searcher that learns would have to propose trials before it knows how others ended.
         """
         super().__init__(metric="objective", mode="max")
         self._plan = plan
@@ -65,7 +65,8 @@ class PlanSearcher(_NotSaved, Searcher):
         """Returns the next job's config, None to be asked again, or FINISHED."""
         if self._interrupted.is_set() or self._plan.finished:
             return str(Searcher.FINISHED)
-        if self._plan.num_running >= self._most_at_once:
+        is_searching = self._plan.finalists is None
+        if is_searching and self._plan.num_running >= self._most_at_once:
             return None
         job = self._plan.next_job()
         return None if job is None else self._to_tune(job)

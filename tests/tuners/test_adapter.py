@@ -573,6 +573,12 @@ def test_a_searcher_that_learns_is_not_asked_ahead(sweep):
     plan.end("trial-000", Outcome(1.0, "budget"))
     assert searcher.suggest("c") == {"job": "trial-002"}
     assert searcher.suggest("d") is None
+    for job in ("trial-001", "trial-002"):
+        plan.end(job, budget(1.0))
+    while plan.finalists is None:
+        plan.end(searcher.suggest("e")["job"], budget(1.0))
+    given = [searcher.suggest(str(i)) for i in range(3)]
+    assert None not in given, "nothing is learned from validation"
 
 
 def test_nothing_is_given_once_interrupted(searcher):
