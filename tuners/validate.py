@@ -290,10 +290,13 @@ def read_comparison(folder: Path, *needed: str) -> dict[str, Any]:
     """
     path = folder / COMPARISON_FILE
     entries = read_json(path)
-    if not isinstance(entries, dict) or not set(needed) <= set(entries):
+    if not isinstance(entries, dict):
         raise BadInput(f"{path} is damaged; restore it from a copy")
-    for name, fits in _PARTS.items():
-        if name in entries and not fits(entries[name]):
+    for name in dict.fromkeys((*needed, *_PARTS)):
+        is_there = name in entries
+        if (is_there and name in _PARTS and not _PARTS[name](entries[name])) or (
+            not is_there and name in needed
+        ):
             raise BadInput(
                 f"{path} is damaged at {name}, or of another version of this program; restore it"
                 " from a copy, or read it with that version"

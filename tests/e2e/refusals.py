@@ -123,6 +123,7 @@ def _finish(spec: SweepSpec) -> None:
 def comparison(**changes: Any) -> str:
     """A sweep's ``comparison.json``, with some of it changed."""
     cell = {"value": 870.0, "low": 860.0, "high": 880.0}
+    stood = {"above": 2, "seeds": 2, "never": 0.1}
     entries = {
         "sweep": "done",
         "num_trials": 4,
@@ -134,6 +135,7 @@ def comparison(**changes: Any) -> str:
         "validation": {"trial-001": 800.0, "baseline": 700.0},
         "best_trial": "validation-trial-001-0",
         "test_seeds": 2,
+        "at_end": dict.fromkeys(("trial-001", "baseline"), stood),
     }
     return json.dumps(entries | changes)
 

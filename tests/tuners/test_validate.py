@@ -22,6 +22,7 @@ from tuners.validate import (
     interquartile_mean,
     measure,
     probability_of_improvement,
+    read_comparison,
     slot_use,
     utilisation,
 )
@@ -338,3 +339,9 @@ def test_utilisation_by_hand():
     assert utilisation(rows, 2.0) == 0.75
     assert utilisation(rows, 4.0) == 0.375
     assert utilisation([], 2.0) == 0.0
+
+
+def test_a_comparison_of_another_version_is_said_to_be_one(tmp_path):
+    (tmp_path / "comparison.json").write_text('{"winner": "baseline"}')
+    said = refusal(read_comparison, tmp_path, "winner", "at_end")
+    assert "is damaged at at_end, or of another version of this program" in said
