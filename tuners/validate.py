@@ -292,15 +292,15 @@ def read_comparison(folder: Path, *needed: str) -> dict[str, Any]:
     entries = read_json(path)
     if not isinstance(entries, dict):
         raise BadInput(f"{path} is damaged; restore it from a copy")
-    for name in dict.fromkeys((*needed, *_PARTS)):
-        is_there = name in entries
-        if (is_there and name in _PARTS and not _PARTS[name](entries[name])) or (
-            not is_there and name in needed
-        ):
-            raise BadInput(
-                f"{path} is damaged at {name}, or of another version of this program; restore it"
-                " from a copy, or read it with that version"
-            )
+    wrong = [name for name in needed if name not in entries]
+    wrong += [name for name, fits in _PARTS.items() if name in entries and not fits(entries[name])]
+    if not wrong and "at_end" in entries and entries.get("table", {}).keys() - entries["at_end"]:
+        wrong = ["at_end"]
+    if wrong:
+        raise BadInput(
+            f"{path} is damaged at {wrong[0]}, or of another version of this program; restore it"
+            " from a copy, or read it with that version"
+        )
     return dict(entries)
 
 

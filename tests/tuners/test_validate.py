@@ -1,5 +1,6 @@
 """Statistics of the test: literal answers, SciPy's where it has them."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -345,3 +346,13 @@ def test_a_comparison_of_another_version_is_said_to_be_one(tmp_path):
     (tmp_path / "comparison.json").write_text('{"winner": "baseline"}')
     said = refusal(read_comparison, tmp_path, "winner", "at_end")
     assert "is damaged at at_end, or of another version of this program" in said
+
+
+def test_a_comparison_without_the_end_of_a_row_is_damaged(tmp_path):
+    entries = compared([850] * 4, [500] * 4).to_dict()
+    path = tmp_path / "comparison.json"
+    path.write_text(json.dumps(entries))
+    assert read_comparison(tmp_path)["at_end"]["baseline"]["above"] == 0
+    del entries["at_end"]["baseline"]
+    path.write_text(json.dumps(entries))
+    assert "is damaged at at_end" in refusal(read_comparison, tmp_path)

@@ -30,9 +30,11 @@ def hacking_chart(record: SweepRecord) -> Chart | None:
         marks.append(Line(shares_of_range(shaped), scores, color, label, width, about=about))
     if not marks:
         return None
-    curves = [paired(record.segments.get(trial["trial"], ())) for trial in same]
+    own = [trial for trial in same if trial["row"] != TASK_SCORE]
+    curves = [paired(record.segments.get(trial["trial"], ())) for trial in own]
     judged = sum(is_long_enough(scores) for _, scores in curves)
-    others = f"; {len(same) - judged} others ended too soon after their best" * (judged < len(same))
+    young = len(curves) - judged
+    others = f"; {young} others ended too soon after their best" if young else ""
     note = (
         "A line goes from segment to segment. Healthy ones rise to the right; one that falls"
         " to the right for long is paid for the wrong thing. An alarm takes at least"
