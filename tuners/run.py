@@ -230,9 +230,7 @@ def _train(
                 resume_from = checkpoints.resume_from.get(job.name) or _inherited(writer, job)
                 return _to_tune(spec, job, _place(spec, resume_from)) | workers.config
 
-            most = most_at_once(spec)
-            if math.isfinite(most):
-                most = min(most, workers.at_once)  # Tune asks ahead
+            most = most_at_once(spec, workers.at_once)
             searcher = PlanSearcher(plan, to_tune, interrupted, most)
             tuner = _make_tuner(spec, workers, scheduler, searcher, stopper, callback)
             with _plain_about_storage(spec, callback.store):

@@ -100,12 +100,15 @@ SEARCHERS: dict[str, Callable[["SweepSpec"], Searcher]] = {
 }
 
 
-def most_at_once(spec: "SweepSpec") -> float:
-    """Returns how many trials may train at once: of one that learns, a quarter of all.
+def most_at_once(spec: "SweepSpec", room: float = math.inf) -> float:
+    """Returns how many trials may be handed out at once: of one that learns, a quarter of all.
 
-    On a GPU all might, and it would have proposed the last before it knows how the first ended.
+    And no more than there is ``room`` for, as Tune asks ahead.  On a GPU all might train at once,
+    and it would have proposed the last before it knows how the first ended.
     """
-    return max(_FEWEST, spec.num_trials // _TURNS) if spec.searcher in LEARNING else math.inf
+    if spec.searcher not in LEARNING:
+        return math.inf
+    return min(room, max(_FEWEST, spec.num_trials // _TURNS))
 
 
 def check_searcher(

@@ -157,8 +157,7 @@ def shaped_reward(
     combined = _combine(terms, params, values)
     continues = 1.0 - terminated.astype(combined.dtype)
     potential = sum(
-        weight
-        * _used(
+        _weighed(
             weight,
             gamma * continues * value(name, next_state, next_state) - value(name, state, state),
         )
@@ -171,7 +170,7 @@ def _combine(
     terms: Mapping[str, Term], params: RewardParams, values: dict[str, Float[Array, "*batch"]]
 ) -> Float[Array, "*batch"]:
     weights = params.weights
-    total = sum(weights[name] * _used(weights[name], value) for name, value in values.items())
+    total = sum(_weighed(weights[name], value) for name, value in values.items())
     mean = total / _or_one(sum(map(jnp.abs, weights.values()), jnp.zeros(())))
     product, logarithm, exponents = jnp.ones_like(total), jnp.zeros_like(total), jnp.zeros(())
     for name, term in terms.items():
@@ -180,18 +179,16 @@ def _combine(
         factor = term.unit(values[name])
         clipped = jnp.clip(factor, 0.0, 1.0)
         factor = jnp.where(params.clip > 0, clipped, factor)
-        loss = _used(weights[name], 1.0 - factor)
-        product = product * (1.0 - weights[name] * loss)
-        log = _used(weights[name], jnp.log(jnp.maximum(clipped, _TINY)))
-        logarithm = logarithm + weights[name] * log
+        product = product * (1.0 - _weighed(weights[name], 1.0 - factor))
+        logarithm = logarithm + _weighed(weights[name], jnp.log(jnp.maximum(clipped, _TINY)))
         exponents = exponents + weights[name]
     geometric = jnp.exp(logarithm / _or_one(exponents))
     return jax.lax.select_n(params.combine, total, mean, product, geometric)
 
 
-def _used(weight: Float[Array, ""], value: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """Returns the value, 0 where its weight is 0: times that NaN would stay NaN."""
-    return jnp.where(weight == 0, 0.0, value)
+def _weighed(weight: Float[Array, ""], value: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Returns their product; of a weight of 0 it is 0, even if the value is no number."""
+    return weight * jnp.where(weight == 0, 0.0, value)
 
 
 def _or_one(weight: Float[Array, ""]) -> Float[Array, ""]:

@@ -41,9 +41,16 @@ def test_a_cpu_in_place_of_a_gpu_is_an_error_unless_it_was_asked_for(monkeypatch
 
 
 def test_a_gpu_that_jax_has_is_taken(monkeypatch):
+    looked = []
+
+    def devices():
+        looked.append("at what JAX has")
+        return [SimpleNamespace(platform="gpu")]
+
     monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
-    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(platform="gpu")])
+    monkeypatch.setattr(jax, "devices", devices)
     require_gpu()
+    assert looked, "or a CPU would be taken as well"
 
 
 def test_why_a_gpu_does_not_start_is_said_in_one_line(monkeypatch):

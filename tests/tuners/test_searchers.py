@@ -417,3 +417,5 @@ def proposals_of_all(folder):
 def test_a_searcher_that_learns_has_trials_to_learn_from(tmp_path, searcher, num_trials, most):
     spec = small_spec(tmp_path, num_trials=num_trials)
     assert most_at_once(replace(spec, searcher=searcher, scheduler="none")) == most
+    room = most_at_once(replace(spec, searcher=searcher, scheduler="none"), 2)
+    assert room == (most if searcher == "random" else 2)
